@@ -1,0 +1,80 @@
+"""Webhooks: where events are posted to, and the calls that do it."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import Any
+
+from msgspec import Struct
+
+
+class WebhookTarget(Struct, frozen=True):
+    """Where an event is posted to.
+
+    Attributes:
+        url: http or https.
+        authorization: Value of the ``Authorization`` header; empty for none.
+        secrets: Standard Webhooks signing secrets, ``whsec_<base64>``; the first is the newest; empty does not sign.
+        events: Wire names of the events that are posted; empty means all.
+    """
+
+    url: str
+    authorization: str = ""
+    secrets: tuple[str, ...] = ()
+    events: tuple[str, ...] = ()
+
+
+class WebhookFields(Struct, frozen=True):
+    """Top-level fields that a plugin adds to a payload; the wire's own names cannot be replaced."""
+
+    fields: dict[str, Any]
+
+
+class CallResult(Struct, frozen=True):
+    """One try of a call.
+
+    Attributes:
+        code: HTTP status; 0 when there was no response.
+        response: The first 512 octets of the body, decoded.
+    """
+
+    started_at: datetime
+    duration: timedelta
+    is_success: bool
+    code: int = 0
+    error: str = ""
+    response: str = ""
+
+
+class WebhookCall(Struct, frozen=True):
+    """A call that is queued, with where it goes frozen when it was queued.
+
+    Attributes:
+        id: Sent as ``X-Mox-Webhook-ID``.
+        event_id: Of the event; sent as ``webhook-id`` and equal over retries and replays.
+        event: The wire's name of the event.
+        payload: The exact JSON text that is posted.
+        attempts: How many were begun.
+    """
+
+    id: int
+    account: str
+    event_id: str
+    event: str
+    entry_id: int
+    target: WebhookTarget
+    payload: str
+    submitted_at: datetime
+    due_at: datetime
+    attempts: int = 0
+    results: tuple[CallResult, ...] = ()
+
+
+class RetiredCall(Struct, frozen=True):
+    """A call that succeeded, failed for the last time, was canceled or was superseded."""
+
+    call: WebhookCall
+    is_success: bool
+    superseded_by: int
+    retired_at: datetime
+    keep_until: datetime

@@ -1,0 +1,318 @@
+"""Every hook there is, in the order of a message's way. `docs/reference/hooks.md` is generated from this file.
+
+An implementation is a method of a plugin, marked with ``@hookimpl``, with the name of the hook and any subset of its
+arguments. It is ``async def``; a plain ``def`` is run in a thread. It returns None when it has nothing to say.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from mailcrane.model.address import Mailbox, ReversePath
+from mailcrane.model.delivery import (
+    Attempt,
+    ContentEdit,
+    Delivery,
+    DeliveryPreparation,
+    Entry,
+    RecipientResult,
+    RetryPlan,
+    RouteChoice,
+)
+from mailcrane.model.event import Event
+from mailcrane.model.message import Content, HeaderField
+from mailcrane.model.receive import (
+    Assessment,
+    Identity,
+    Judgement,
+    LocalDestination,
+    Placement,
+    ReceivedMessage,
+    Recipient,
+    RelayDestination,
+)
+from mailcrane.model.reply import Reply
+from mailcrane.model.retired import Retention, Retired
+from mailcrane.model.session import SessionInfo
+from mailcrane.model.transport import TransportType
+from mailcrane.model.webhook import WebhookFields, WebhookTarget
+from mailcrane.plugin.policy import Kind, OnFailure, hook
+
+if TYPE_CHECKING:
+    from mailcrane.http.app import HTTPApp
+
+# --- at start ---------------------------------------------------------------------------------------------------
+
+
+@hook(Kind.REGISTER, stage="start", unit="server start", on_failure=OnFailure.REFUSE_START, answers=(list, tuple))
+def register_transport_types() -> Sequence[TransportType] | None:
+    """Return the transport types that ``[transports.NAME]`` may name in ``type``.
+
+    A name that two plugins register is refused at start.
+    """
+
+
+@hook(Kind.REGISTER, stage="start", unit="server start", on_failure=OnFailure.REFUSE_START, answers=(list, tuple))
+def register_http_apps() -> Sequence[HTTPApp] | None:
+    """Return ASGI applications, each with the service name that listeners enable and a default path.
+
+    A service name that two plugins register is refused at start.
+    """
+
+
+# --- listener and session ---------------------------------------------------------------------------------------
+
+
+@hook(Kind.DECIDE, stage="listener", unit="connection", on_failure=OnFailure.DEFER, answers=(Reply,), timeout=10.0)
+async def accept_connection(session: SessionInfo) -> Reply | None:
+    """Answer a reply to refuse a connection before the greeting; the connection is closed after it.
+
+    Asked after the connection limits. A failing plugin means 421 4.3.0.
+    """
+
+
+@hook(Kind.DECIDE, stage="session", unit="AUTH or HTTP login", on_failure=OnFailure.DEFER, answers=(Identity, Reply))
+async def authenticate(session: SessionInfo, login: str, password: str) -> Identity | Reply | None:
+    """Answer who logs in with a password, or a reply that refuses; None leaves it to the stored credentials.
+
+    Asked for PLAIN, LOGIN and HTTP basic authentication, where a password is known; never for SCRAM and CRAM-MD5.
+    The account must exist. A failing plugin means 454 4.7.0.
+    """
+
+
+@hook(Kind.DECIDE, stage="session", unit="MAIL", on_failure=OnFailure.DEFER, answers=(Reply,), timeout=20.0)
+async def accept_reverse_path(session: SessionInfo, reverse_path: ReversePath) -> Reply | None:
+    """Answer a 4yz or 5yz reply to refuse a reverse-path.
+
+    Asked after the core's own checks. A failing plugin means 451 4.3.0.
+    """
+
+
+@hook(
+    Kind.DECIDE,
+    stage="session",
+    unit="RCPT",
+    on_failure=OnFailure.DEFER,
+    answers=(LocalDestination, RelayDestination, Reply),
+    timeout=20.0,
+)
+async def resolve_recipient(
+    session: SessionInfo, reverse_path: ReversePath, forward_path: Mailbox
+) -> LocalDestination | RelayDestination | Reply | None:
+    """Answer what becomes of a forward-path: placed in an account, queued, or refused with a reply.
+
+    Asked before the directory of domains, addresses and aliases. An answer of `RelayDestination` for a session that
+    is not authenticated makes the entry one of the listener's ``relay_account``; without one it is refused.
+    A failing plugin means 451 4.3.0.
+    """
+
+
+# --- receive ----------------------------------------------------------------------------------------------------
+
+
+@hook(
+    Kind.COLLECT,
+    stage="receive",
+    unit="message",
+    on_failure=OnFailure.SKIP,
+    answers=(Assessment, list, tuple),
+    timeout=60.0,
+    merged_by="mailcrane.receive.assessment.merge_assessments",
+)
+async def assess_message(message: ReceivedMessage) -> Assessment | Sequence[Assessment] | None:
+    """Answer evidence on a message; nothing is decided here.
+
+    All plugins are asked at once, within 60 s after the final dot. A failing plugin's evidence is missing.
+    """
+
+
+@hook(
+    Kind.JUDGE,
+    stage="receive",
+    unit="message and forward-path",
+    on_failure=OnFailure.DEFER,
+    answers=(Judgement,),
+    timeout=60.0,
+)
+async def judge_message(
+    message: ReceivedMessage, recipient: Recipient, assessments: Sequence[Assessment]
+) -> Judgement | None:
+    """Answer what is to be done with a message for one recipient.
+
+    The strictest answer wins: refuse, defer, quarantine, accept. Asked for local recipients and for submissions. A
+    failing plugin means 451 4.3.0 for that recipient.
+    """
+
+
+@hook(
+    Kind.COLLECT,
+    stage="receive",
+    unit="message",
+    on_failure=OnFailure.SKIP,
+    answers=(HeaderField, list, tuple),
+    timeout=20.0,
+    merged_by="mailcrane.receive.assessment.merge_header_fields",
+)
+async def add_header_fields(
+    message: ReceivedMessage, assessments: Sequence[Assessment]
+) -> HeaderField | Sequence[HeaderField] | None:
+    """Answer header fields that are put in front of the message, below ``Received`` and ``Return-Path``.
+
+    They stand in the order of the plugins. A failing plugin's fields are missing.
+    """
+
+
+@hook(
+    Kind.DECIDE,
+    stage="receive",
+    unit="message and local recipient",
+    on_failure=OnFailure.SKIP,
+    answers=(Placement,),
+    timeout=20.0,
+)
+async def place_message(message: ReceivedMessage, recipient: Recipient, judgement: Judgement) -> Placement | None:
+    """Answer the folder, flags and keywords for a message that is accepted into an account.
+
+    Without an answer it goes to the folder of its destination, or of the judgement when quarantined. A failing
+    plugin counts as no answer.
+    """
+
+
+@hook(Kind.NOTIFY, stage="receive", unit="message placed in an account", on_failure=OnFailure.RETRY)
+async def message_stored(event: Event) -> None:
+    """Told after a message was stored in a folder: ``data`` has message_id, folder, uid, size_octets, reverse_path."""
+
+
+# --- queue ------------------------------------------------------------------------------------------------------
+
+
+@hook(Kind.NOTIFY, stage="queue", unit="queue entry", on_failure=OnFailure.RETRY)
+async def message_queued(event: Event) -> None:
+    """Told after an entry was added to the queue: ``data`` has message_id, reverse_path, forward_path, size_octets."""
+
+
+@hook(Kind.DECIDE, stage="queue", unit="deferred attempt", on_failure=OnFailure.SKIP, answers=(RetryPlan,))
+async def plan_retry(entry: Entry, result: RecipientResult, due_at: datetime) -> RetryPlan | None:
+    """Answer when an entry is tried again after a deferred attempt, or that it is given up.
+
+    ``due_at`` is what the schedule says. Asked after the outcome is committed. A failing plugin counts as no answer.
+    """
+
+
+# --- route and transport ----------------------------------------------------------------------------------------
+
+
+@hook(Kind.DECIDE, stage="route", unit="attempt", on_failure=OnFailure.DEFER, answers=(RouteChoice,))
+async def select_route(entry: Entry) -> RouteChoice | None:
+    """Answer the transport for the next attempt of an entry.
+
+    Asked before the rules of the account, the domain and the server, unless the operator set a transport for the
+    entry. A name that is not in ``[transports]`` counts as a failure. A failing plugin defers the attempt.
+    """
+
+
+@hook(
+    Kind.COLLECT,
+    stage="transport",
+    unit="distinct content",
+    on_failure=OnFailure.DEFER,
+    answers=(ContentEdit,),
+    merged_by="mailcrane.transport.content.merge_edits",
+)
+async def rewrite_content(entry: Entry, content: Content, transport: str) -> ContentEdit | None:
+    """Answer a change of the header, made before signing.
+
+    Asked at the first attempt and whenever the signature is renewed; the result is stored for the entries that share
+    content and transport. Removals of all plugins come first, then their new fields in the order of the plugins. A
+    failing plugin defers the attempt.
+    """
+
+
+@hook(
+    Kind.COLLECT,
+    stage="transport",
+    unit="delivery",
+    on_failure=OnFailure.DEFER,
+    answers=(DeliveryPreparation,),
+    merged_by="mailcrane.transport.content.merge_preparations",
+)
+async def prepare_delivery(delivery: Delivery, transport: str) -> DeliveryPreparation | None:
+    """Told right before a transport is called; may answer a 4yz reply that puts the attempt off, and notes.
+
+    The first reply, in the order of the plugins, counts. A failing plugin defers the attempt.
+    """
+
+
+# --- result and retire ------------------------------------------------------------------------------------------
+
+
+@hook(Kind.DECIDE, stage="result", unit="recipient result", on_failure=OnFailure.SKIP, answers=(RecipientResult,))
+async def classify_result(entry: Entry, result: RecipientResult) -> RecipientResult | None:
+    """Answer the result that an attempt's result is to be taken for.
+
+    Asked after the outcome is committed as the transport reported it; a delivered message stays delivered. A failing
+    plugin counts as no answer.
+    """
+
+
+@hook(Kind.NOTIFY, stage="result", unit="attempt of an entry", on_failure=OnFailure.RETRY)
+async def attempt_finished(event: Event) -> None:
+    """Told after an attempt: ``data`` has attempt, transport, outcome, code, error, remote_mta and more."""
+
+
+@hook(Kind.DECIDE, stage="retire", unit="final entry", on_failure=OnFailure.SKIP, answers=(Retention,))
+async def retain_retired(entry: Entry, event: str, attempts: Sequence[Attempt]) -> Retention | None:
+    """Answer how long a retired entry is kept; without an answer the account's setting counts.
+
+    A failing plugin counts as no answer.
+    """
+
+
+@hook(Kind.NOTIFY, stage="retire", unit="retired entry", on_failure=OnFailure.RETRY)
+async def entry_retired(event: Event, retired: Retired | None) -> None:
+    """Told after an entry left the queue. ``retired`` is None when the account keeps no retired entries."""
+
+
+# --- events and webhooks ----------------------------------------------------------------------------------------
+
+
+@hook(Kind.NOTIFY, stage="webhook", unit="event", on_failure=OnFailure.RETRY)
+async def event_recorded(event: Event) -> None:
+    """Told of every event of every kind, in the order of its account's feed."""
+
+
+@hook(
+    Kind.COLLECT,
+    stage="webhook",
+    unit="outgoing event",
+    on_failure=OnFailure.SKIP,
+    answers=(WebhookTarget, list, tuple),
+    merged_by="mailcrane.webhook.payload.merge_targets",
+)
+async def select_webhooks(event: Event) -> WebhookTarget | Sequence[WebhookTarget] | None:
+    """Answer further targets that an event is posted to, besides the account's own.
+
+    A failing plugin's targets are missing.
+    """
+
+
+@hook(
+    Kind.COLLECT,
+    stage="webhook",
+    unit="outgoing event",
+    on_failure=OnFailure.SKIP,
+    answers=(WebhookFields,),
+    merged_by="mailcrane.webhook.payload.merge_fields",
+)
+async def add_webhook_fields(event: Event, payload: dict[str, Any]) -> WebhookFields | None:
+    """Answer fields that are added at the top level of a webhook's payload.
+
+    A name that the payload already has is refused and logged. A failing plugin's fields are missing.
+    """
+
+
+@hook(Kind.NOTIFY, stage="webhook", unit="webhook call", on_failure=OnFailure.RETRY)
+async def webhook_retired(event: Event) -> None:
+    """Told after a webhook call ended: ``data`` has call_id, url, event, is_success, code, attempts."""
