@@ -1,0 +1,1 @@
+"""Sockets: bound, accepted from, limited per address, and handed to a session."""
