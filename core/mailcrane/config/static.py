@@ -123,6 +123,17 @@ class ListenerConfig(Struct, frozen=True, forbid_unknown_fields=True):
         104857600
     )
     max_connections: Annotated[int, Meta(ge=1, description="Connections open at once.")] = 1000
+    max_connections_per_minute: Annotated[
+        tuple[int, int, int],
+        Meta(
+            description="New connections per minute from one address, from its network (/26, /48), and from the larger "
+            "network around that (/21, /32); 0 is no limit."
+        ),
+    ] = (300, 900, 2700)
+    max_connections_per_network: Annotated[
+        tuple[int, int, int],
+        Meta(description="Connections open at once from the same three; 0 is no limit."),
+    ] = (30, 90, 270)
     proxy_protocol_from: Annotated[
         tuple[str, ...],
         Meta(
@@ -138,6 +149,13 @@ class ListenerConfig(Struct, frozen=True, forbid_unknown_fields=True):
         dict[str, str],
         Meta(description='Web services by name with their path: `{ webapi = "/webapi/" }` (http and https).'),
     ] = {}
+    catch_all_account: Annotated[
+        str,
+        Meta(
+            description="Account that gets mail for every address that is not known, at any domain, on a `smtp` "
+            "listener of a development server; empty refuses it."
+        ),
+    ] = ""
     special_recipients: Annotated[
         bool,
         Meta(description="Local parts such as `permerror` and `user451` answer as they say; localserve sets it."),
