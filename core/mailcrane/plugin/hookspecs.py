@@ -32,6 +32,7 @@ from mailcrane.model.receive import (
     ReceivedMessage,
     Recipient,
     RelayDestination,
+    Verdict,
 )
 from mailcrane.model.reply import Reply
 from mailcrane.model.retired import Retention, Retired
@@ -43,10 +44,43 @@ from mailcrane.plugin.policy import Kind, OnFailure, hook
 if TYPE_CHECKING:
     from mailcrane.http.app import HTTPApp
 
+# What an answer must be beyond its type; each returns what is wrong, or an empty text.
+
+
+def _refusal(answer: Any) -> str:
+    if isinstance(answer, Reply) and not 400 <= answer.code < 600:
+        return f"a reply that refuses is 4yz or 5yz, not {answer.code}"
+    return ""
+
+
+def _postponement(answer: DeliveryPreparation) -> str:
+    if answer.defer is not None and not answer.defer.is_transient_failure:
+        return f"a reply that puts off is 4yz, not {answer.defer.code}"
+    return ""
+
+
+def _judgement(answer: Judgement) -> str:
+    wanted = {Verdict.DEFER: 4, Verdict.REFUSE: 5}.get(answer.verdict)
+    if wanted is not None and answer.reply is not None and answer.reply.code // 100 != wanted:
+        return f"the reply of {answer.verdict.name} is {wanted}yz, not {answer.reply.code}"
+    return ""
+
+
+def _due_at(answer: RetryPlan) -> str:
+    return "due_at has no time zone" if answer.due_at is not None and answer.due_at.tzinfo is None else ""
+
+
 # --- at start ---------------------------------------------------------------------------------------------------
 
 
-@hook(Kind.REGISTER, stage="start", unit="server start", on_failure=OnFailure.REFUSE_START, answers=(list, tuple))
+@hook(
+    Kind.REGISTER,
+    stage="start",
+    unit="server start",
+    on_failure=OnFailure.REFUSE_START,
+    answers=(TransportType, list, tuple),
+    named_by="name",
+)
 def register_transport_types() -> Sequence[TransportType] | None:
     """Return the transport types that ``[transports.NAME]`` may name in ``type``.
 
@@ -54,7 +88,14 @@ def register_transport_types() -> Sequence[TransportType] | None:
     """
 
 
-@hook(Kind.REGISTER, stage="start", unit="server start", on_failure=OnFailure.REFUSE_START, answers=(list, tuple))
+@hook(
+    Kind.REGISTER,
+    stage="start",
+    unit="server start",
+    on_failure=OnFailure.REFUSE_START,
+    answers=(list, tuple),
+    named_by="service",
+)
 def register_http_apps() -> Sequence[HTTPApp] | None:
     """Return ASGI applications, each with the service name that listeners enable and a default path.
 
@@ -65,7 +106,15 @@ def register_http_apps() -> Sequence[HTTPApp] | None:
 # --- listener and session ---------------------------------------------------------------------------------------
 
 
-@hook(Kind.DECIDE, stage="listener", unit="connection", on_failure=OnFailure.DEFER, answers=(Reply,), timeout=10.0)
+@hook(
+    Kind.DECIDE,
+    stage="listener",
+    unit="connection",
+    on_failure=OnFailure.DEFER,
+    answers=(Reply,),
+    timeout=10.0,
+    check=_refusal,
+)
 async def accept_connection(session: SessionInfo) -> Reply | None:
     """Answer a reply to refuse a connection before the greeting; the connection is closed after it.
 
@@ -73,7 +122,14 @@ async def accept_connection(session: SessionInfo) -> Reply | None:
     """
 
 
-@hook(Kind.DECIDE, stage="session", unit="AUTH or HTTP login", on_failure=OnFailure.DEFER, answers=(Identity, Reply))
+@hook(
+    Kind.DECIDE,
+    stage="session",
+    unit="AUTH or HTTP login",
+    on_failure=OnFailure.DEFER,
+    answers=(Identity, Reply),
+    check=_refusal,
+)
 async def authenticate(session: SessionInfo, login: str, password: str) -> Identity | Reply | None:
     """Answer who logs in with a password, or a reply that refuses; None leaves it to the stored credentials.
 
@@ -82,7 +138,15 @@ async def authenticate(session: SessionInfo, login: str, password: str) -> Ident
     """
 
 
-@hook(Kind.DECIDE, stage="session", unit="MAIL", on_failure=OnFailure.DEFER, answers=(Reply,), timeout=20.0)
+@hook(
+    Kind.DECIDE,
+    stage="session",
+    unit="MAIL",
+    on_failure=OnFailure.DEFER,
+    answers=(Reply,),
+    timeout=20.0,
+    check=_refusal,
+)
 async def accept_reverse_path(session: SessionInfo, reverse_path: ReversePath) -> Reply | None:
     """Answer a 4yz or 5yz reply to refuse a reverse-path.
 
@@ -97,6 +161,7 @@ async def accept_reverse_path(session: SessionInfo, reverse_path: ReversePath) -
     on_failure=OnFailure.DEFER,
     answers=(LocalDestination, RelayDestination, Reply),
     timeout=20.0,
+    check=_refusal,
 )
 async def resolve_recipient(
     session: SessionInfo, reverse_path: ReversePath, forward_path: Mailbox
@@ -134,6 +199,7 @@ async def assess_message(message: ReceivedMessage) -> Assessment | Sequence[Asse
     unit="message and forward-path",
     on_failure=OnFailure.DEFER,
     answers=(Judgement,),
+    check=_judgement,
     timeout=60.0,
 )
 async def judge_message(
@@ -193,7 +259,9 @@ async def message_queued(event: Event) -> None:
     """Told after an entry was added to the queue: ``data`` has message_id, reverse_path, forward_path, size_octets."""
 
 
-@hook(Kind.DECIDE, stage="queue", unit="deferred attempt", on_failure=OnFailure.SKIP, answers=(RetryPlan,))
+@hook(
+    Kind.DECIDE, stage="queue", unit="deferred attempt", on_failure=OnFailure.SKIP, answers=(RetryPlan,), check=_due_at
+)
 async def plan_retry(entry: Entry, result: RecipientResult, due_at: datetime) -> RetryPlan | None:
     """Answer when an entry is tried again after a deferred attempt, or that it is given up.
 
@@ -236,6 +304,7 @@ async def rewrite_content(entry: Entry, content: Content, transport: str) -> Con
     unit="delivery",
     on_failure=OnFailure.DEFER,
     answers=(DeliveryPreparation,),
+    check=_postponement,
     merged_by="mailcrane.transport.content.merge_preparations",
 )
 async def prepare_delivery(delivery: Delivery, transport: str) -> DeliveryPreparation | None:

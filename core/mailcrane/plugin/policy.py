@@ -12,6 +12,9 @@ from msgspec import Struct
 
 PROJECT = "mailcrane"
 
+HOOK_API = "1.0"
+"""Version of the hook API: the minor number grows with a new hook or argument, the major one with a broken promise."""
+
 hookimpl = pluggy.HookimplMarker(PROJECT)
 """Marks a method of a plugin as the implementation of the hook of the same name."""
 
@@ -50,6 +53,8 @@ class Policy(Struct, frozen=True):
         timeout: Seconds that one implementation has. The stage's budget may end it sooner.
         answers: Types that an answer may have, besides None.
         merged_by: Name of the function that merges the answers of a collect hook.
+        named_by: Of a register hook: the attribute of an answer that no two may have in common.
+        check: Returns what is wrong with an answer of the right type, or an empty text.
     """
 
     kind: Kind
@@ -61,6 +66,13 @@ class Policy(Struct, frozen=True):
     answers: tuple[type, ...]
     is_provisional: bool
     merged_by: str
+    named_by: str
+    check: Callable[[Any], str] | None
+
+    @property
+    def elements(self) -> tuple[type, ...]:
+        """Types that the elements of an answer may have, when it is a list or tuple."""
+        return tuple(answer for answer in self.answers if answer not in {list, tuple}) or (object,)
 
 
 def hook(
@@ -74,13 +86,15 @@ def hook(
     since: str = "1.0",
     provisional: bool = True,
     merged_by: str = "",
+    named_by: str = "",
+    check: Callable[[Any], str] | None = None,
 ) -> Callable[[F], F]:
     """Declare a hook: a function of `mailcrane.plugin.hookspecs` whose docstring is its manual."""
 
     def mark(function: F) -> F:
         if (kind is Kind.REGISTER) == inspect.iscoroutinefunction(function):
             raise TypeError(f"{function.__name__}: register hooks are def, all others async def")
-        policy = Policy(kind, stage, unit, since, timeout, on_failure, answers, provisional, merged_by)
+        policy = Policy(kind, stage, unit, since, timeout, on_failure, answers, provisional, merged_by, named_by, check)
         function.hook_policy = policy  # type: ignore[attr-defined]
         return _mark_spec(function)
 
