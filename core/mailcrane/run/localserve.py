@@ -1,0 +1,234 @@
+"""A development server in a directory of its own: any address is taken, and every webhook can be looked at.
+
+On its first run it writes ``mailcrane.toml`` and a self-signed certificate, and makes the domain ``localhost`` with the
+account ``mox`` (login ``mox@localhost``, password ``moxmoxmox``). The file may be edited; it is not written again.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import socket
+from pathlib import Path
+
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from msgspec import Struct
+from msgspec.structs import replace
+
+from mailcrane.config.rows import Account, Address, Configuration, DKIMKey, Domain, Settings, Webhook
+from mailcrane.config.static import ListenerConfig, StaticConfig, split_address
+from mailcrane.observe.secret import Secret
+from mailcrane.run.certificate import make_self_signed
+
+ACCOUNT = "mox"
+LOGIN = "mox@localhost"
+PASSWORD = "moxmoxmox"
+CONFIG_NAME = "mailcrane.toml"
+
+_THREE_DAYS_SECONDS = 72 * 3600
+
+_CONFIG = """\
+# A development server, made by `mailcrane localserve`. `mailcrane config describe` explains every field.
+hostname = "localhost"
+data_dir = "data"
+
+[auth]
+legacy = true
+
+[plugins]
+enabled = ["transports", "webapi"]
+
+# What is queued is delivered to this server's own SMTP listener, whatever its domain.
+[transports.local]
+type = "local"
+
+[queue]
+default_transport = "local"
+
+[webhooks]
+allow_networks = ["127.0.0.0/8", "::1/128"]
+
+[tls.localhost]
+cert_file = "localhost.crt"
+key_file = "localhost.key"
+
+[listeners.smtp]
+protocol = "smtp"
+addresses = ["127.0.0.1:1025", "[::1]:1025"]
+tls = "localhost"
+catch_all_account = "mox"
+special_recipients = true
+max_connections_per_minute = [0, 0, 0]
+max_connections_per_network = [0, 0, 0]
+
+[listeners.submission]
+protocol = "submission"
+addresses = ["127.0.0.1:1587", "[::1]:1587"]
+tls = "localhost"
+require_tls_for_auth = false
+special_recipients = true
+max_connections_per_minute = [0, 0, 0]
+max_connections_per_network = [0, 0, 0]
+
+[listeners.submissions]
+protocol = "submissions"
+addresses = ["127.0.0.1:1465", "[::1]:1465"]
+tls = "localhost"
+special_recipients = true
+max_connections_per_minute = [0, 0, 0]
+max_connections_per_network = [0, 0, 0]
+
+[listeners.http]
+protocol = "http"
+addresses = ["127.0.0.1:1080", "[::1]:1080"]
+require_tls_for_auth = false
+services = { webapi = "/webapi/", hooks = "/hooks/" }
+
+[listeners.https]
+protocol = "https"
+addresses = ["127.0.0.1:1443", "[::1]:1443"]
+tls = "localhost"
+services = { webapi = "/webapi/", hooks = "/hooks/" }
+"""
+
+
+class Addresses(Struct, frozen=True):
+    """Where a development server is reached; each is ``ip:port`` of the first address of a listener, or empty."""
+
+    smtp: str
+    submission: str
+    submissions: str
+    http: str
+    https: str
+
+
+def default_directory() -> Path:
+    """``$XDG_CONFIG_HOME/mailcrane-localserve``, by default in ``~/.config``."""
+    base = os.environ.get("XDG_CONFIG_HOME") or str(Path.home() / ".config")
+    return Path(base) / "mailcrane-localserve"
+
+
+def set_up(directory: Path) -> bool:
+    """Write what is missing in the directory; returns whether this is its first run."""
+    directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+    certificate, key = directory / "localhost.crt", directory / "localhost.key"
+    if not (certificate.exists() and key.exists()):
+        certificate_pem, key_pem = make_self_signed(["localhost", "127.0.0.1", "::1"])
+        _write(key, key_pem, 0o600)
+        _write(certificate, certificate_pem, 0o644)
+    config = directory / CONFIG_NAME
+    if config.exists():
+        return False
+    _write(config, _CONFIG.encode(), 0o644)
+    return True
+
+
+def initial_configuration(hooks_url: str) -> Configuration:
+    """The rows of a new development server: one domain, one account that takes everything, one signing key.
+
+    Args:
+        hooks_url: Where the account's webhooks go.
+    """
+    key = Ed25519PrivateKey.generate().private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    return Configuration(
+        settings=Settings(postmaster_account=ACCOUNT),
+        domains=(Domain("localhost", description="for development"),),
+        accounts=(
+            Account(
+                ACCOUNT,
+                "localhost",
+                outgoing_webhook=Webhook(hooks_url),
+                keep_retired_messages_seconds=_THREE_DAYS_SECONDS,
+                keep_retired_webhooks_seconds=_THREE_DAYS_SECONDS,
+            ),
+        ),
+        addresses=(Address(LOGIN, ACCOUNT), Address("@localhost", ACCOUNT)),
+        dkim_keys=(DKIMKey("localhost", "localserve", "ed25519", Secret(key.decode())),),
+    )
+
+
+def on_this_machine(config: StaticConfig, ip: str = "") -> StaticConfig:
+    """Return the configuration with addresses that can be bound here.
+
+    Args:
+        config: As read from the file.
+        ip: Replaces the address of every listener, with the port of its first one. Otherwise IPv6 addresses are left
+            out where the machine has no IPv6.
+    """
+    if ip:
+        address = ipaddress.ip_address(ip)
+        host = f"[{address}]" if address.version == 6 else str(address)
+        listeners = {name: replace(one, addresses=(f"{host}:{_port(one)}",)) for name, one in config.listeners.items()}
+    elif has_ipv6():
+        return config
+    else:
+        listeners = {
+            name: replace(one, addresses=tuple(text for text in one.addresses if not text.startswith("[")))
+            for name, one in config.listeners.items()
+        }
+    return replace(config, listeners={name: one for name, one in listeners.items() if one.addresses})
+
+
+def has_ipv6() -> bool:
+    """Whether ``::1`` can be bound."""
+    try:
+        with socket.socket(socket.AF_INET6, socket.SOCK_STREAM) as probe:
+            probe.bind(("::1", 0))
+    except OSError:
+        return False
+    return True
+
+
+def addresses_of(config: StaticConfig) -> Addresses:
+    """Say where each protocol is reached, by the first listener that speaks it."""
+
+    def first(protocol: str) -> str:
+        for listener in config.listeners.values():
+            if listener.protocol == protocol and listener.addresses:
+                return listener.addresses[0]
+        return ""
+
+    return Addresses(*(first(name) for name in ("smtp", "submission", "submissions", "http", "https")))
+
+
+def greeting(addresses: Addresses, directory: Path) -> str:
+    """What is printed when the server is ready: where it is, how to log in, and a line to try."""
+    request = (
+        '{"From": [{"Address": "mox@localhost"}], "To": [{"Address": "you@example.org"}], '
+        '"Subject": "hello", "Text": "It works."}'
+    )
+    lines = [
+        f"mailcrane localserve is ready. Directory: {directory}",
+        "",
+        f"  SMTP, any recipient   {addresses.smtp}",
+        f"  submission            {addresses.submission}    (STARTTLS offered, not required)",
+        f"  submission, TLS       {addresses.submissions}",
+        f"  webapi                http://{addresses.http}/webapi/    https://{addresses.https}/webapi/",
+        f"  webhooks, caught      http://{addresses.http}/hooks/",
+        "",
+        f"  login {LOGIN}   password {PASSWORD}",
+        "",
+        "Try it:",
+        "",
+        f"  curl -u {LOGIN}:{PASSWORD} --data-urlencode 'request={request}' \\",
+        f"    http://{addresses.http}/webapi/v0/Send",
+        "",
+        "A recipient that ends in temperror, permerror, timeout or three digits (400 to 599) fails in that way.",
+    ]
+    return "\n".join(lines)
+
+
+def _port(listener: ListenerConfig) -> int:
+    return split_address(listener.addresses[0])[1]
+
+
+def _write(path: Path, octets: bytes, mode: int) -> None:
+    """Write a new file whole: what is interrupted leaves no half of it."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(octets)
+    temporary.replace(path)

@@ -1,0 +1,45 @@
+"""Values of the vocabulary, made up; what a test does not care about has a sensible default."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mailcrane.model.address import Mailbox, ReversePath
+from mailcrane.model.delivery import Entry
+from mailcrane.model.session import SessionInfo
+from mailcrane.testing.clock import START
+
+
+def made_entry(forward_path: str = "you@example.org", *, reverse_path: str = "me@localhost", **fields: Any) -> Entry:
+    """Make a queue entry; `fields` are those of `Entry`."""
+    values: dict[str, Any] = {
+        "id": 1,
+        "base_id": 0,
+        "account": "me",
+        "queued_at": START,
+        "due_at": START,
+        "content_id": 1,
+        "size_octets": 1000,
+        "message_id": "<made@localhost>",
+        "subject": "made up",
+    }
+    values.update(fields)
+    path = ReversePath(Mailbox.parse(reverse_path)) if reverse_path else ReversePath()
+    return Entry(reverse_path=path, forward_path=Mailbox.parse(forward_path), **values)
+
+
+def made_session(**fields: Any) -> SessionInfo:
+    """Make a session of a server that connects from 192.0.2.1; `fields` are those of `SessionInfo`."""
+    values: dict[str, Any] = {
+        "id": "made",
+        "protocol": "smtp",
+        "listener": "smtp",
+        "remote_ip": "192.0.2.1",
+        "remote_port": 40000,
+        "local_ip": "127.0.0.1",
+        "local_port": 25,
+        "ehlo": "client.example",
+        "is_extended": True,
+    }
+    values.update(fields)
+    return SessionInfo(**values)
