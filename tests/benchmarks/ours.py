@@ -1,0 +1,137 @@
+"""This server as a subject of the benchmarks: a configuration of its own in a scratch folder, one process."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+
+from harness import Server, process, scratch, wait_for_banner
+
+SMTP_PORT, RELAY_PORT, SUBMISSIONS_PORT, HTTP_PORT, SINK_PORT = 2601, 2602, 2603, 2680, 2690
+LOGIN, PASSWORD = "bench@bench.example", "a bench password"
+
+_STATIC = """\
+hostname = "mail.bench.example"
+data_dir = "data"
+
+[log]
+level = "warning"
+
+[plugins]
+enabled = ["transports", "webapi"]
+
+[transports.sink]
+type = "smtp"
+host = "127.0.0.1"
+port = {sink}
+no_starttls = true
+
+[queue]
+default_transport = "sink"
+deliver = {deliver}
+
+[tls.bench]
+cert_file = "bench.crt"
+key_file = "bench.key"
+
+[listeners.mx]
+protocol = "smtp"
+addresses = ["127.0.0.1:{smtp}"]
+max_connections_per_minute = [0, 0, 0]
+max_connections_per_network = [0, 0, 0]
+
+[listeners.relay]
+protocol = "smtp"
+addresses = ["127.0.0.1:{relay}"]
+relay_networks = ["127.0.0.0/8"]
+relay_account = "bench"
+max_connections_per_minute = [0, 0, 0]
+max_connections_per_network = [0, 0, 0]
+
+[listeners.submissions]
+protocol = "submissions"
+addresses = ["127.0.0.1:{submissions}"]
+tls = "bench"
+max_connections_per_minute = [0, 0, 0]
+max_connections_per_network = [0, 0, 0]
+
+[listeners.web]
+protocol = "http"
+addresses = ["127.0.0.1:{http}"]
+services = {{ webapi = "/webapi/" }}
+require_tls_for_auth = false
+max_requests_per_minute = [0, 0, 0]
+max_requests_per_hour = [0, 0, 0]
+"""
+
+
+class Ours(msgspec.Struct, frozen=True):
+    """The running server by its listeners."""
+
+    mx: Server
+    relay: Server
+    submissions: Server
+    web: Server
+
+
+@contextlib.contextmanager
+def mailcrane(*, deliver: bool = False, dkim: bool = False) -> Iterator[Ours]:
+    """Run the server. Without ``deliver`` what is queued stays there, as Postfix's queue does when it holds.
+
+    Args:
+        deliver: Attempts go to a sink on `SINK_PORT`.
+        dkim: The domain has an RSA-2048 key that signs at the first attempt.
+    """
+    with scratch("ours") as folder:
+        _configure(folder, deliver=deliver, dkim=dkim)
+        command = [sys.executable, "-m", "mailcrane", "--config", str(folder / "mailcrane.toml"), "serve"]
+        with process(command, folder / "log") as pid:
+            try:
+                wait_for_banner("127.0.0.1", SMTP_PORT)
+            except TimeoutError:
+                print((folder / "log").read_text(), file=sys.stderr)
+                raise
+            try:
+                yield Ours(
+                    Server("mailcrane folder", "127.0.0.1", SMTP_PORT, LOGIN, pid),
+                    Server("mailcrane queue", "127.0.0.1", RELAY_PORT, "someone@elsewhere.example", pid),
+                    Server("mailcrane submission", "127.0.0.1", SUBMISSIONS_PORT, "someone@elsewhere.example", pid),
+                    Server("mailcrane Send", "127.0.0.1", HTTP_PORT, "someone@elsewhere.example", pid),
+                )
+            finally:
+                if os.environ.get("BENCH_SHOW_LOG"):
+                    print((folder / "log").read_text()[-4000:], file=sys.stderr)
+
+
+def _configure(folder: Path, *, deliver: bool, dkim: bool) -> None:
+    from mailcrane.message.dkim import generate_key  # noqa: PLC0415  only this benchmark needs it
+    from mailcrane.tls.certificate import self_signed  # noqa: PLC0415
+
+    certificate, key = self_signed(("mail.bench.example",), ("127.0.0.1",))
+    (folder / "bench.crt").write_bytes(certificate)
+    (folder / "bench.key").write_bytes(key)
+    (folder / "mailcrane.toml").write_text(
+        _STATIC.format(
+            smtp=SMTP_PORT,
+            relay=RELAY_PORT,
+            submissions=SUBMISSIONS_PORT,
+            http=HTTP_PORT,
+            sink=SINK_PORT,
+            deliver=str(deliver).lower(),
+        )
+    )
+    rows = '[[domains]]\nname = "bench.example"\n[[accounts]]\nname = "bench"\ndomain = "bench.example"\n'
+    rows += f'[[addresses]]\naddress = "{LOGIN}"\naccount = "bench"\n'
+    if dkim:
+        rows += '[[dkim_keys]]\ndomain = "bench.example"\nselector = "bench"\nalgorithm = "rsa"\n'
+        rows += f"private_key_pem = '''{generate_key('rsa')}'''\n"
+    (folder / "rows.toml").write_text(rows)
+    command = [sys.executable, "-m", "mailcrane", "--config", str(folder / "mailcrane.toml")]
+    subprocess.run([*command, "config", "apply", str(folder / "rows.toml"), "--yes"], check=True, timeout=60)
+    subprocess.run([*command, "password", "bench"], input=PASSWORD, text=True, check=True, timeout=60)

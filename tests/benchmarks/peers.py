@@ -1,0 +1,96 @@
+"""Peers: other servers on loopback, in folders of their own, for measurement side by side."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pwd
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from harness import Server, process, scratch, wait_for_banner
+
+_POSTFIX_PORT = 2527
+_AIOSMTPD_PORT = 2526
+
+# The services that accept and deliver; nothing of /etc/postfix is read or changed.
+_MASTER_CF = """\
+127.0.0.1:{port} inet n - n - 200 smtpd
+cleanup   unix  n - n -    0 cleanup
+qmgr      unix  n - n 300  1 qmgr
+rewrite   unix  - - n -    - trivial-rewrite
+bounce    unix  - - n -    0 bounce
+defer     unix  - - n -    0 bounce
+trace     unix  - - n -    0 bounce
+proxymap  unix  - - n -    - proxymap
+error     unix  - - n -    - error
+retry     unix  - - n -    - error
+virtual   unix  - n n -    - virtual
+anvil     unix  - - n -    1 anvil
+postlog   unix-dgram n - n - 1 postlogd
+"""
+
+_MAIN_CF = """\
+compatibility_level = 3.6
+queue_directory = {folder}/queue
+data_directory = {folder}/data
+command_directory = /usr/sbin
+daemon_directory = /usr/lib/postfix/sbin
+mail_owner = postfix
+setgid_group = postdrop
+myhostname = mail.bench.example
+mydestination =
+inet_interfaces = 127.0.0.1
+inet_protocols = ipv4
+mynetworks = 127.0.0.0/8
+maillog_file = {folder}/maillog
+maillog_file_prefixes = /tmp, /var, {root}
+smtpd_peername_lookup = no
+disable_dns_lookups = yes
+smtpd_relay_restrictions = permit_mynetworks, reject
+default_process_limit = 200
+alias_maps =
+alias_database =
+local_recipient_maps =
+in_flow_delay = 0
+{more}
+"""
+
+
+@contextlib.contextmanager
+def postfix(variant: str) -> Iterator[Server]:
+    """Debian's Postfix: ``maildir`` delivers into one Maildir, ``queue`` keeps everything in the queue (held)."""
+    with scratch("postfix") as folder:
+        for name in ("etc", "queue", "data", "mail"):
+            (folder / name).mkdir()
+        owner, nobody = pwd.getpwnam("postfix"), pwd.getpwnam("nobody")
+        os.chown(folder / "data", owner.pw_uid, owner.pw_gid)
+        os.chown(folder / "mail", nobody.pw_uid, nobody.pw_gid)
+        if variant == "maildir":
+            more = (
+                f"virtual_mailbox_domains = bench.example\nvirtual_mailbox_base = {folder}/mail\n"
+                f"virtual_mailbox_maps = static:bench/\nvirtual_uid_maps = static:{nobody.pw_uid}\n"
+                f"virtual_gid_maps = static:{nobody.pw_gid}\n"
+            )
+        else:
+            more = "smtpd_client_restrictions = static:HOLD\n"
+        (folder / "etc/main.cf").write_text(_MAIN_CF.format(folder=folder, root=folder.parent, more=more))
+        (folder / "etc/master.cf").write_text(_MASTER_CF.format(port=_POSTFIX_PORT))
+        subprocess.run(["/usr/sbin/postfix", "-c", str(folder / "etc"), "check"], check=True)
+        command = ["/usr/lib/postfix/sbin/master", "-d", "-c", str(folder / "etc")]
+        with process(command, folder / "log", dict(os.environ, MAIL_CONFIG=str(folder / "etc"))) as pid:
+            wait_for_banner("127.0.0.1", _POSTFIX_PORT)
+            yield Server(f"postfix {variant}", "127.0.0.1", _POSTFIX_PORT, "bench@bench.example", pid)
+
+
+@contextlib.contextmanager
+def aiosmtpd() -> Iterator[Server]:
+    """aiosmtpd with its Maildir handler, which syncs every message."""
+    with scratch("aiosmtpd") as folder:
+        handler = ["-c", "aiosmtpd.handlers.Mailbox", str(folder / "Maildir")]
+        command = [sys.executable, "-m", "aiosmtpd", "-n", "-l", f"127.0.0.1:{_AIOSMTPD_PORT}", *handler]
+        with process(command, Path(folder / "log")) as pid:
+            wait_for_banner("127.0.0.1", _AIOSMTPD_PORT)
+            yield Server("aiosmtpd maildir", "127.0.0.1", _AIOSMTPD_PORT, "bench@bench.example", pid)

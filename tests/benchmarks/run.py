@@ -1,0 +1,135 @@
+"""``make bench``: how fast messages are accepted and sent, next to peers in the same run. Figures, never assertions.
+
+    python tests/benchmarks/run.py [--quick] [accept] [submission] [send] [memory]
+
+Rows go to the screen and to ``bench-results/``; the latency plot goes there too. What a figure means, and the last
+figures that were published, stand in ``docs/explanation/performance.md``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import functools
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+import peers
+from harness import RESULTS, Measured, Server, measure, process, resident_mib, save, scratch, smtp_load
+from ours import HTTP_PORT, LOGIN, PASSWORD, SINK_PORT, SUBMISSIONS_PORT, mailcrane
+from plot import latency_plot
+
+_CONNECTIONS = (1, 10, 50, 200)
+_OCTETS = (4096, 50_000)
+_PER_CONNECTION = (1, 50)
+
+
+def accept(runs: int, seconds: int, connections: Sequence[int], octets: Sequence[int]) -> list[Measured]:
+    """Plain durable accept: into a folder, into the queue, and the peers', the same load on each in turn."""
+    rows: list[Measured] = []
+
+    def load(server: Server) -> None:
+        for size in octets:
+            for kept in _PER_CONNECTION:
+                for count in connections:
+                    name = f"accept {size // 1000} KB, {count} conn., {kept} msg/conn."
+                    run = functools.partial(
+                        smtp_load, server, connections=count, octets=size, per_connection=kept, seconds=seconds
+                    )
+                    rows.append(measure(server, name, "msg/s", run, runs))
+
+    with mailcrane() as ours:
+        load(ours.mx)
+    with mailcrane() as ours:
+        load(ours.relay)
+    for start in (
+        functools.partial(peers.postfix, "maildir"),
+        functools.partial(peers.postfix, "queue"),
+        peers.aiosmtpd,
+    ):
+        with start() as server:
+            load(server)
+    return rows
+
+
+def _client_load(what: str, port: int, connections: int, seconds: int) -> dict[str, float]:
+    script = Path(__file__).with_name("client_load.py")
+    command = [sys.executable, str(script), what, str(port), str(connections), str(seconds)]
+    command += [LOGIN, PASSWORD, "someone@elsewhere.example"]
+    answer = json.loads(subprocess.run(command, check=True, capture_output=True, timeout=seconds + 120).stdout)
+    if last := answer.pop("last_bad"):
+        print(f"  bad: {last}", flush=True)
+    return dict(answer)
+
+
+def submission(runs: int, seconds: int) -> list[Measured]:
+    """Submission with TLS and AUTH: queued, then with DKIM signing and delivery to a sink at the same time."""
+    return _with_and_without_delivery("submit", SUBMISSIONS_PORT, "submission, TLS+AUTH", runs, seconds)
+
+
+def send(runs: int, seconds: int) -> list[Measured]:
+    """``Send`` on 50 keep-alive connections: queued, then with DKIM signing and delivery to a sink as well."""
+    return _with_and_without_delivery("send", HTTP_PORT, "Send, 50 keep-alive", runs, seconds)
+
+
+def _with_and_without_delivery(what: str, port: int, name: str, runs: int, seconds: int) -> list[Measured]:
+    rows = []
+    for deliver in (False, True):
+        with contextlib.ExitStack() as stack:
+            if deliver:
+                folder = stack.enter_context(scratch("sink"))
+                sink = [sys.executable, str(Path(__file__).with_name("sink.py")), str(SINK_PORT)]
+                stack.enter_context(process(sink, folder / "log"))
+            ours = stack.enter_context(mailcrane(deliver=deliver, dkim=True))
+            server = ours.web if what == "send" else ours.submissions
+            run = functools.partial(_client_load, what, port, 50, seconds)
+            load = f"{name}, RSA-2048, delivered" if deliver else f"{name}, queued"
+            rows.append(measure(server, load, "msg/s", run, runs))
+    return rows
+
+
+def memory(seconds: int) -> list[Measured]:
+    """Resident memory, idle and after load."""
+    with mailcrane() as ours:
+        time.sleep(3)
+        idle = resident_mib(ours.mx.pid)
+        smtp_load(ours.mx, connections=50, octets=4096, per_connection=1, seconds=seconds)
+        time.sleep(2)
+        loaded = resident_mib(ours.mx.pid)
+    print(f"resident: {idle:.1f} MiB idle, {loaded:.1f} MiB after load (PSS)", flush=True)
+    return [Measured("mailcrane", "resident memory", "MiB", [idle], [0.0], {"after_load_mib": loaded})]
+
+
+def main() -> None:
+    """Run the benchmarks that are named, all when none is."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("what", nargs="*", default=[], help="accept, submission, send, memory")
+    parser.add_argument("--quick", action="store_true", help="one short run of each, fewer combinations")
+    chosen = parser.parse_args()
+    runs, seconds = (1, 3) if chosen.quick else (3, 5)
+    connections, octets = ((10, 50), (4096,)) if chosen.quick else (_CONNECTIONS, _OCTETS)
+    benchmarks: dict[str, Callable[[], list[Measured]]] = {
+        "accept": lambda: accept(runs, seconds, connections, octets),
+        "submission": lambda: submission(runs, seconds),
+        "send": lambda: send(runs, seconds),
+        "memory": lambda: memory(seconds),
+    }
+    if unknown := set(chosen.what) - set(benchmarks):
+        parser.error(f"there is no benchmark {', '.join(sorted(unknown))}")
+    for name in chosen.what or benchmarks:
+        rows = benchmarks[name]()
+        print(f"kept in {save(rows, name)}", flush=True)
+        if name == "accept":
+            picture = RESULTS / "latency.svg"
+            picture.write_text(latency_plot(rows, "4 KB", "1 msg/conn."))
+            print(f"latency over connections: {picture}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
