@@ -11,6 +11,7 @@ timeout afterwards; `mailcrane.plugin.watchdog` tells of it while it lasts.
 from __future__ import annotations
 
 import inspect
+import signal
 import time
 from collections.abc import Callable, Coroutine, Generator, Mapping
 from typing import Any
@@ -69,6 +70,7 @@ class Call:
         "_overdue_since",
         "_scope",
         "blocked_seconds",
+        "blocking_limit",
         "name",
         "plugin",
     )
@@ -85,6 +87,7 @@ class Call:
         *,
         is_threaded: bool = False,
         on_late: Callable[[float], None] | None = None,
+        blocking_limit: float = BLOCKING_LIMIT,
     ) -> None:
         """Begin a call.
 
@@ -92,6 +95,7 @@ class Call:
             name: Of the hook.
             is_threaded: The function is a plain ``def`` and is run in a thread.
             on_late: Told how many seconds after its deadline a call ended, when it ended by itself.
+            blocking_limit: Seconds that one step of it may keep the event loop.
 
         Raises:
             CallFailed: the plugin is not running.
@@ -101,6 +105,7 @@ class Call:
         self.plugin = tasks.name
         self.name = name
         self.blocked_seconds = 0.0
+        self.blocking_limit = blocking_limit
         self._function = function
         self._arguments = arguments
         self._is_threaded = is_threaded
@@ -163,11 +168,11 @@ class Call:
             else:
                 self._tell_late()
         except BaseException as error:
-            # The top of a plugin call. Everything is a failure of the plugin, SystemExit and a cancellation of its
-            # nursery included; only the user's own interrupt goes on.
+            # The top of a plugin call. Everything is a failure of the plugin, SystemExit and the end of its nursery
+            # included; the user's own interrupt is given back to trio, which raises it in the main task.
             self._error = error
             if isinstance(error, KeyboardInterrupt):
-                raise
+                signal.raise_signal(signal.SIGINT)
             if not isinstance(error, trio.Cancelled):
                 self._tell_late()
         finally:
@@ -228,5 +233,5 @@ class _Measured(Generator[Any, Any, Any]):
         finally:
             Call.running = None
             seconds = time.perf_counter() - began
-            if seconds > BLOCKING_LIMIT and seconds > call.blocked_seconds:
+            if seconds > call.blocking_limit and seconds > call.blocked_seconds:
                 call.blocked_seconds = seconds

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import logging
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -11,12 +10,13 @@ import msgspec
 import trio
 from msgspec import Struct
 
+from mailcrane.observe.log import get_log
 from mailcrane.plugin.call import Call, CallFailed, PluginTasks
 from mailcrane.plugin.errors import HookFailed, PluginError
 from mailcrane.plugin.policy import Kind, OnFailure
 from mailcrane.plugin.spec import HookSpec
 
-log = logging.getLogger("mailcrane.plugin")
+log = get_log(__name__)
 
 FAILURES_UNTIL_LEFT_OUT = 5
 """Failures in a row after which an implementation whose failure means *skip* is left out."""
@@ -178,11 +178,11 @@ class Implementation:
             self._left_out_seconds = min(self._left_out_seconds * 2 or FIRST_LEFT_OUT_SECONDS, MAX_LEFT_OUT_SECONDS)
             self.left_out_until = trio.current_time() + self._left_out_seconds
             log.error(
-                "plugin %s: %s failed %d times in a row and is left out for %g s",
-                self.plugin,
-                self.spec.name,
-                self.failures_in_a_row,
-                self._left_out_seconds,
+                "a plugin keeps failing and is left out",
+                plugin=self.plugin,
+                hook=self.spec.name,
+                failures=self.failures_in_a_row,
+                seconds=self._left_out_seconds,
             )
 
     def _log_failure(self, failure: CallFailed) -> None:
@@ -190,14 +190,14 @@ class Implementation:
         if now < self._log_again_at:
             self._unlogged += 1
             return
-        log.error(
-            "plugin %s failed in %s: %s (failure meaning: %s; failures not logged since: %d)",
-            self.plugin,
-            self.spec.name,
-            failure.reason,
-            self.spec.policy.on_failure,
-            self._unlogged,
-            exc_info=failure.__cause__,
+        log.exception(
+            "a plugin failed",
+            error=failure.__cause__ or failure,
+            plugin=self.plugin,
+            hook=self.spec.name,
+            reason=failure.reason,
+            meaning=self.spec.policy.on_failure.value,
+            unlogged_before=self._unlogged,
         )
         self._log_again_at = now + LOG_INTERVAL_SECONDS
         self._unlogged = 0
@@ -205,10 +205,10 @@ class Implementation:
     def _note_late(self, seconds: float) -> None:
         self.counters.late += 1
         log.warning(
-            "plugin %s: a call of %s ended %.3f s after its deadline; its answer is dropped",
-            self.plugin,
-            self.spec.name,
-            seconds,
+            "a late answer of a plugin is dropped",
+            plugin=self.plugin,
+            hook=self.spec.name,
+            seconds_late=round(seconds, 3),
         )
 
 
