@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import textwrap
 import typing
 from collections.abc import Iterator
 from typing import Any
@@ -114,7 +115,7 @@ def render_markdown() -> str:
     lines = [
         "# Configuration",
         "",
-        "Made from the types that parse it, with `make docs`: do not edit. `mailcrane config describe` prints the same.",
+        "Made from the types that parse it, with `make docs`: do not edit. `mailcrane config describe` prints it too.",
         "",
         "## mailcrane.toml",
         "",
@@ -123,9 +124,9 @@ def render_markdown() -> str:
         *_markdown_lines(describe_static()),
         "## Domains, accounts and keys",
         "",
-        "Rows that change while the server runs: `mailcrane config export`, `diff FILE` and `apply FILE` write and read",
-        "them in this form. `version` above all tables says which version the file was made from; `apply` refuses it when",
-        "the server has moved on.",
+        "Rows that change while the server runs: `mailcrane config export`, `diff FILE` and `apply FILE` write and",
+        "read them in this form. `version` above all tables says which version the file was made from; `apply` refuses",
+        "it when the server has moved on.",
         "",
         *_markdown_lines(describe_rows()),
     ]
@@ -139,8 +140,10 @@ def _text_lines(sections: typing.Iterable[SectionDescription]) -> Iterator[str]:
             yield section.heading
         yield f"# {section.description}"
         for field in section.fields:
-            state = "required" if field.is_required else f"default {field.default}" if field.default else "optional"
-            yield f"{field.name}  # {field.type}; {state}. {field.description}"
+            yield ""
+            yield from textwrap.wrap(field.description, 100, initial_indent="# ", subsequent_indent="# ")
+            yield f"# {field.type}{', required' if field.is_required else ''}"
+            yield f"# {field.name} = {field.default or '…'}"
 
 
 def _markdown_lines(sections: typing.Iterable[SectionDescription]) -> Iterator[str]:
