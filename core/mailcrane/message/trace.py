@@ -68,7 +68,7 @@ def received_http(
     """Make the Received field of a submission over HTTP: no ``with`` clause, and a ``for`` clause that is empty with
     several recipients."""
     words = ["from", hostname, "by", hostname, "id", session.id, *_tls(session)]
-    words += ["for", f"<{_path(forward_path, is_smtputf8)}>" if forward_path is not None else "<>"]
+    words += ["for", "<>" if forward_path is None else f"<{forward_path}>"]
     return HeaderField("Received", _finish(words, None, at, is_utf8=is_smtputf8))
 
 
@@ -128,17 +128,10 @@ def fold(name: str, words: Sequence[str], *, width: int = _LINE) -> str:
 
 
 def _finish(words: list[str], forward_path: Mailbox | None, at: datetime, *, is_utf8: bool) -> str:
-    if forward_path is not None:
-        words += ["for", f"<{_path(forward_path, is_utf8)}>"]
+    if forward_path is not None and (is_utf8 or not forward_path.needs_smtputf8):
+        words += ["for", f"<{forward_path}>"]
     words[-1] += ";"
     return fold("Received", [*words, format_date(at)])
-
-
-def _path(forward_path: Mailbox, is_utf8: bool) -> str:
-    # A field that is not ASCII would make SMTPUTF8 necessary: the clause then tells the domain alone.
-    if forward_path.needs_smtputf8 and not is_utf8:
-        return f"utf8-local-part-withheld@{forward_path.domain}"
-    return str(forward_path)
 
 
 def _protocol(session: SessionInfo, is_smtputf8: bool) -> str:
