@@ -87,7 +87,7 @@ class Call:
         *,
         is_threaded: bool = False,
         on_late: Callable[[float], None] | None = None,
-        blocking_limit: float = BLOCKING_LIMIT,
+        blocking_limit: float | None = None,
     ) -> None:
         """Begin a call.
 
@@ -95,7 +95,7 @@ class Call:
             name: Of the hook.
             is_threaded: The function is a plain ``def`` and is run in a thread.
             on_late: Told how many seconds after its deadline a call ended, when it ended by itself.
-            blocking_limit: Seconds that one step of it may keep the event loop.
+            blocking_limit: Seconds that one step of it may keep the event loop; `BLOCKING_LIMIT` when None.
 
         Raises:
             CallFailed: the plugin is not running.
@@ -105,7 +105,7 @@ class Call:
         self.plugin = tasks.name
         self.name = name
         self.blocked_seconds = 0.0
-        self.blocking_limit = blocking_limit
+        self.blocking_limit = BLOCKING_LIMIT if blocking_limit is None else blocking_limit
         self._function = function
         self._arguments = arguments
         self._is_threaded = is_threaded

@@ -11,10 +11,10 @@ from mailcrane.model.clock import Clock, SystemClock
 from mailcrane.model.submission import LoginService, SubmissionService
 from mailcrane.observe.log import Log, get_log
 from mailcrane.plugin.call import PluginTasks
+from mailcrane.plugin.data import PluginData, PluginDataStore
 
 if TYPE_CHECKING:
     from mailcrane.http.client import GuardedClient
-    from mailcrane.store.store import Store
 
 T = TypeVar("T")
 Arguments = TypeVarTuple("Arguments")
@@ -40,48 +40,17 @@ class PluginServices:
         *,
         hostname: str = "localhost",
         clock: Clock | None = None,
-        store: Store | None = None,
+        data: PluginDataStore | None = None,
         http: HTTPClientFactory | None = None,
         submissions: SubmissionService | None = None,
         logins: LoginService | None = None,
     ) -> None:
         self.hostname = hostname
         self.clock: Clock = SystemClock() if clock is None else clock
-        self.store = store
+        self.data = data
         self.http = http
         self.submissions = submissions
         self.logins = logins
-
-
-class PluginData:
-    """A plugin's own key-value store; with ``entry_id`` one per queue entry, kept as long as the entry's retired row.
-
-    It survives retries and restarts. Other plugins do not see it. Keys are texts, values are bytes.
-    """
-
-    def __init__(self, plugin: str, services: PluginServices) -> None:
-        self._plugin = plugin
-        self._services = services
-
-    async def get(self, key: str, *, entry_id: int = 0) -> bytes | None:
-        """Return a value, or None."""
-        return await self._store.read(lambda tx: tx.plugin_data.get(self._plugin, key, entry_id))
-
-    async def set(self, key: str, value: bytes, *, entry_id: int = 0) -> None:
-        """Set a value; when this returns it survives a power cut."""
-        await self._store.write(
-            lambda tx: tx.plugin_data.set(self._plugin, key, value, entry_id), key=f"plugin:{self._plugin}"
-        )
-
-    async def delete(self, key: str, *, entry_id: int = 0) -> None:
-        """Remove a value, whether it exists or not."""
-        await self._store.write(
-            lambda tx: tx.plugin_data.delete(self._plugin, key, entry_id), key=f"plugin:{self._plugin}"
-        )
-
-    @property
-    def _store(self) -> Store:
-        return _there(self._services.store, self._plugin, "data")
 
 
 class PluginContext:
@@ -96,7 +65,7 @@ class PluginContext:
     def __init__(self, name: str, services: PluginServices, tasks: PluginTasks) -> None:
         self.name = name
         self.log: Log = get_log(f"mailcrane.plugins.{name}")
-        self.data = PluginData(name, services)
+        self.data = PluginData(name, self._data_store)
         self._services = services
         self._tasks = tasks
 
@@ -128,6 +97,9 @@ class PluginContext:
         """
         return _there(self._services.http, self.name, "http_client")(allow_networks=allow_networks)
 
+    def _data_store(self) -> PluginDataStore:
+        return _there(self._services.data, self.name, "data")
+
     async def run_in_thread(
         self, function: Callable[[Unpack[Arguments]], T], *arguments: *Arguments, is_abandoned: bool = False
     ) -> T:
@@ -145,6 +117,3 @@ def _there(service: T | None, plugin: str, what: str) -> T:
     if service is None:
         raise RuntimeError(f"plugin {plugin!r}: {what} is there from start() on, not in the constructor")
     return service
-
-
-__all__ = ["HTTPClientFactory", "PluginContext", "PluginData", "PluginServices"]

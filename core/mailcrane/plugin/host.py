@@ -218,9 +218,8 @@ class _Hosted:
         """Hold the nurseries for calls and for background tasks until `closing`. Raises nothing."""
         try:
             async with trio.open_nursery() as calls:
-                calls.start_soon(self._hold_background)
-                await self._opened.wait()
                 self.tasks.nursery = calls
+                calls.start_soon(self._hold_background)
                 await self.closing.wait()
                 self.tasks.nursery = None
                 calls.cancel_scope.cancel()

@@ -190,15 +190,17 @@ class Implementation:
         if now < self._log_again_at:
             self._unlogged += 1
             return
-        log.exception(
-            "a plugin failed",
-            error=failure.__cause__ or failure,
-            plugin=self.plugin,
-            hook=self.spec.name,
-            reason=failure.reason,
-            meaning=self.spec.policy.on_failure.value,
-            unlogged_before=self._unlogged,
-        )
+        fields = {
+            "plugin": self.plugin,
+            "hook": self.spec.name,
+            "reason": failure.reason,
+            "meaning": self.spec.policy.on_failure.value,
+            "unlogged_before": self._unlogged,
+        }
+        if failure.__cause__ is None:
+            log.error("a plugin failed", **fields)
+        else:
+            log.exception("a plugin failed", error=failure.__cause__, **fields)
         self._log_again_at = now + LOG_INTERVAL_SECONDS
         self._unlogged = 0
 
