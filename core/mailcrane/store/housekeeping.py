@@ -1,0 +1,46 @@
+"""What has to be removed from time to time, so that nothing grows without bound."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Final
+
+from mailcrane.store.store import Store
+from mailcrane.store.transaction import Transaction
+
+STAGED_KEPT: Final = timedelta(hours=1)
+CHANGES_KEPT: Final = timedelta(days=30)
+EVENTS_KEPT: Final = timedelta(days=30)
+_STEP: Final = 500
+
+
+async def sweep(store: Store) -> int:
+    """Remove what is kept no longer, in small units; returns how many rows. To be run hourly, and at start.
+
+    That is: retired entries and calls past their time, staged content that nothing was added to for an hour, content
+    without references, expunged messages, changes and events older than 30 days, and what removed accounts left.
+    """
+    steps: tuple[Callable[[Transaction], int], ...] = (
+        lambda tx: tx.retired.purge(tx.now, limit=_STEP),
+        lambda tx: tx.webhooks.purge(tx.now, limit=_STEP),
+        lambda tx: tx.content.sweep(before=tx.now - STAGED_KEPT, limit=_STEP),
+        _release_expunged,
+        lambda tx: tx.folders.purge_changes(tx.now - CHANGES_KEPT, limit=_STEP),
+        lambda tx: tx.events.purge(tx.now - EVENTS_KEPT, limit=_STEP),
+        lambda tx: int(tx.configuration.purge_removed(limit=_STEP)),
+    )
+    total = 0
+    for step in steps:
+        while removed := await store.write(step, key="housekeeping"):
+            total += removed
+    return total
+
+
+def _release_expunged(transaction: Transaction) -> int:
+    # No session holds on to expunged messages yet, so that every change counts as seen.
+    folders = transaction.folders
+    return sum(
+        folders.release_expunged(account, folders.modseq(account), limit=_STEP)
+        for account in folders.accounts_with_expunged()
+    )

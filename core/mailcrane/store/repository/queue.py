@@ -1,0 +1,557 @@
+"""Queue entries: what is due, who holds it, what was tried.
+
+An entry is *waiting* until a worker begins an attempt; then it is *leased*. The attempt's outcome is stored at once,
+which makes it *settling*: from there it is put off or leaves the queue, and is never attempted again for the same
+outcome. A lease ends by the store's clock. Its token is given with every later change; when somebody else has taken
+the entry in between, an old token changes nothing.
+
+``pick_at`` is what a worker looks for: the due time of a waiting entry; for a leased one the end of its lease or its
+next due time, whichever is later; none for held and settling entries.
+"""
+
+from __future__ import annotations
+
+import builtins
+import enum
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+import msgspec
+from msgspec import UNSET, UnsetType
+
+from mailcrane.model.address import NULL_REVERSE_PATH, Mailbox, ReversePath
+from mailcrane.model.delivery import Attempt, Entry, RecipientResult
+from mailcrane.store.errors import FromIdTaken
+from mailcrane.store.records import Leased, NewEntry, QueueFilter, Worker
+from mailcrane.store.repository.accounts import Accounts
+from mailcrane.store.repository.content import ContentRepository
+from mailcrane.store.repository.heads import Heads
+from mailcrane.store.sql import SQL, Row, Unit, from_us, to_us
+
+_COLUMNS = (
+    "e.id, e.base_id, a.name, e.queued_at, e.reverse_local, e.reverse_domain, e.forward_local, e.destination,"
+    " e.content_id, e.size_octets, e.message_id, e.subject, e.due_at, e.from_id, e.is_held, e.attempts,"
+    " e.max_attempts, e.last_attempt_at, e.has_8bit, e.needs_smtputf8, e.transport, e.require_tls, e.future_release,"
+    " e.extra"
+)
+_WIDTH = 24
+_FROM = "FROM entries e JOIN accounts a ON a.id = e.account_id"
+
+_extra_decoder = msgspec.json.Decoder(dict[str, str])
+_result_decoder = msgspec.json.Decoder(RecipientResult)
+_encode = msgspec.json.Encoder().encode
+
+
+_ALL = QueueFilter()
+
+
+class _State(enum.IntEnum):
+    WAITING = 0
+    LEASED = 1
+    SETTLING = 2
+
+
+class QueueRepository:
+    """The queue."""
+
+    def __init__(self, sql: SQL, unit: Unit, accounts: Accounts, content: ContentRepository) -> None:
+        self._sql = sql
+        self._unit = unit
+        self._accounts = accounts
+        self._content = content
+        self._heads = Heads(sql, "destination")
+
+    # --- adding and looking -------------------------------------------------------------------------------------
+
+    def add(self, entries: Sequence[NewEntry]) -> builtins.list[int]:
+        """Add the entries of one message and return their ids, in order. Each holds a reference to its content.
+
+        When there are several with the same reverse-path, they get a common base id: the first one's.
+
+        Raises:
+            FromIdTaken: an entry or a retired one has the same id in its reverse-path.
+            UnknownAccount: an account does not exist.
+            UnknownContent: the content does not exist.
+        """
+        ids: list[int] = []
+        account_ids: dict[str, int] = {}
+        references: dict[int, int] = {}
+        heads: dict[str, int] = {}
+        is_shared = len(entries) > 1 and all(entry.reverse_path == entries[0].reverse_path for entry in entries)
+        base_id = 0
+        for entry in entries:
+            if entry.account not in account_ids:
+                account_ids[entry.account] = self._accounts.id_of(entry.account)
+            ids.append(self._insert(entry, account_ids[entry.account], base_id))
+            if is_shared and not base_id:
+                base_id = ids[0]
+                self._sql.run("UPDATE entries SET base_id = ? WHERE id = ?", (base_id, base_id))
+            references[entry.content_id] = references.get(entry.content_id, 0) + 1
+            if not entry.is_held:
+                domain, due_at = entry.forward_path.domain, to_us(entry.due_at)
+                heads[domain] = min(heads.get(domain, due_at), due_at)
+        for content_id, count in references.items():
+            self._content.retain(content_id, count)
+        for domain, due_at in heads.items():
+            self._heads.lower(domain, due_at)
+        self._unit.wake("queue")
+        return ids
+
+    def get(self, entry_id: int) -> Entry | None:
+        """Return an entry, or None when it is not in the queue (any more)."""
+        row = self._sql.row(f"SELECT {_COLUMNS} {_FROM} WHERE e.id = ?", (entry_id,))
+        return None if row is None else _entry(row)
+
+    def list(self, filter_: QueueFilter = _ALL) -> builtins.list[Entry]:
+        """Return the entries that meet a filter, in the order of their ids."""
+        where, parameters = _conditions(filter_)
+        rows = self._sql.rows(
+            f"SELECT {_COLUMNS} {_FROM} WHERE {where} ORDER BY e.id LIMIT ?", (*parameters, filter_.limit)
+        )
+        return [_entry(row) for row in rows]
+
+    def count(self, filter_: QueueFilter = _ALL) -> int:
+        """Return how many entries meet a filter, whatever its limit."""
+        where, parameters = _conditions(filter_)
+        row = self._sql.row(f"SELECT COUNT(*) {_FROM} WHERE {where}", parameters)
+        return 0 if row is None else int(row[0])
+
+    def attempts(self, entry_id: int) -> tuple[Attempt, ...]:
+        """Return the attempts of an entry in the queue, the first one first."""
+        rows = self._sql.rows(
+            "SELECT number, started_at, transport, duration_us, result FROM attempts WHERE entry_id = ?"
+            " ORDER BY number",
+            (entry_id,),
+        )
+        return tuple(_attempt(row) for row in rows)
+
+    def next_due_at(self, *, exclude_domains: Collection[str] = ()) -> datetime | None:
+        """Return when to look for due entries next; it may be a little early, never late. None when nothing waits."""
+        return from_us(self._heads.earliest(exclude_domains))
+
+    # --- an attempt ---------------------------------------------------------------------------------------------
+
+    def begin_attempts(
+        self,
+        worker: Worker,
+        until: datetime,
+        limit: int,
+        *,
+        next_due_at: Callable[[Entry], datetime],
+        per_domain: int | None = None,
+        running: Mapping[str, int] | None = None,
+        exclude_domains: Collection[str] = (),
+    ) -> builtins.list[Leased]:
+        """Lease entries that are due and count the attempts that begin now, the oldest first over the domains.
+
+        When this unit is committed, the attempts have begun: a crash afterwards leaves them counted, without a
+        result, and the entries due at the time that `next_due_at` gave.
+
+        Args:
+            worker: Who holds the leases.
+            until: End of the leases.
+            limit: The most entries that are leased.
+            next_due_at: When an entry is due again should this attempt not succeed; a pure function of the entry,
+                whose `attempts` and `last_attempt_at` count this one already.
+            per_domain: The most attempts that may be under way to one recipient domain, with `running` counted.
+            running: Attempts under way by recipient domain.
+            exclude_domains: Recipient domains that are left alone.
+        """
+        now = self._unit.now_us
+        busy = running or {}
+        leased: builtins.list[Leased] = []
+        excluded = set(exclude_domains)
+        if per_domain is not None:
+            excluded.update(domain for domain, count in busy.items() if count >= per_domain)
+        for domain in self._heads.due(now, excluded, limit):
+            room = limit - len(leased)
+            if per_domain is not None:
+                room = min(room, per_domain - busy.get(domain, 0))
+            rows = self._sql.rows(
+                f"SELECT {_COLUMNS}, e.token {_FROM} WHERE e.destination = ? AND e.pick_at <= ?"
+                " ORDER BY e.pick_at, e.id LIMIT ?",
+                (domain, now, room),
+            )
+            leased.extend(self._begin(row, worker, to_us(until), next_due_at) for row in rows)
+            self._look_again(domain)
+            if len(leased) >= limit:
+                break
+        return leased
+
+    def settle(
+        self,
+        entry_id: int,
+        token: int,
+        result: RecipientResult,
+        *,
+        transport: str = "",
+        duration: timedelta | None = None,
+    ) -> bool:
+        """Store the outcome of an attempt as the transport reported it, before anything is made of it.
+
+        The lease is kept. False: the token is old and nothing was changed.
+
+        Args:
+            entry_id: Of the entry.
+            token: Of its lease.
+            result: As reported.
+            transport: Name of the transport that was used; empty when it came to none.
+            duration: How long it took; since the beginning of the attempt when None.
+        """
+        row = self._sql.row(
+            "UPDATE entries SET state = ?, pick_at = NULL WHERE id = ? AND token = ? AND state = ?"
+            " RETURNING attempts, last_attempt_at",
+            (_State.SETTLING, entry_id, token, _State.LEASED),
+        )
+        if row is None:
+            return False
+        number, started_at = row
+        taken = self._unit.now_us - started_at if duration is None else duration // timedelta(microseconds=1)
+        self._sql.run(
+            "UPDATE attempts SET transport = ?, duration_us = ?, result = ? WHERE entry_id = ? AND number = ?",
+            (transport, taken, _encode(result), entry_id, number),
+        )
+        return True
+
+    def revise(self, entry_id: int, token: int, result: RecipientResult) -> bool:
+        """Replace the result of the attempt that is being settled by what it was taken for. False: old token."""
+        row = self._sql.row(
+            "SELECT attempts FROM entries WHERE id = ? AND token = ? AND state = ?",
+            (entry_id, token, _State.SETTLING),
+        )
+        if row is None:
+            return False
+        self._sql.run(
+            "UPDATE attempts SET result = ? WHERE entry_id = ? AND number = ?", (_encode(result), entry_id, row[0])
+        )
+        return True
+
+    def holds(self, entry_id: int, token: int) -> bool:
+        """Whether a lease is still the entry's. A unit that retires asks before it writes anything else."""
+        row = self._sql.row(
+            "SELECT 1 FROM entries WHERE id = ? AND token = ? AND state <> ?", (entry_id, token, _State.WAITING)
+        )
+        return row is not None
+
+    def reschedule(self, entry_id: int, token: int, due_at: datetime, *, result: RecipientResult | None = None) -> bool:
+        """End a lease and let the entry wait until it is due again. False: the token is old.
+
+        A result that is given replaces the attempt's, as by `revise`.
+        """
+        if result is not None:
+            self.revise(entry_id, token, result)
+        row = self._sql.row(
+            "UPDATE entries SET state = ?, due_at = ?, pick_at = CASE WHEN is_held = 1 THEN NULL ELSE ? END,"
+            " lease_until = NULL WHERE id = ? AND token = ? AND state <> ? RETURNING destination",
+            (_State.WAITING, to_us(due_at), to_us(due_at), entry_id, token, _State.WAITING),
+        )
+        if row is None:
+            return False
+        self._heads.lower(row[0], to_us(due_at))
+        self._unit.wake("queue")
+        return True
+
+    def abandon(self, entry_id: int, token: int) -> bool:
+        """Take an attempt back that did not reach its transport: not counted, due at once. False: old token."""
+        row = self._sql.row(
+            "DELETE FROM attempts WHERE entry_id = ? AND number = (SELECT attempts FROM entries"
+            " WHERE id = ? AND token = ? AND state = ?) RETURNING number",
+            (entry_id, entry_id, token, _State.LEASED),
+        )
+        if row is None:
+            return False
+        self._sql.run("UPDATE entries SET attempts = attempts - 1 WHERE id = ?", (entry_id,))
+        return self.reschedule(entry_id, token, self._unit.now)
+
+    def remove(self, entry_id: int, token: int | None = None) -> bool:
+        """Take an entry out of the queue, release its content, and forget its attempts and plugin data.
+
+        Plugin data stays when the entry's retired row was added before, in this unit.
+
+        Args:
+            entry_id: Of the entry.
+            token: Of its lease; None removes it whoever holds it, whose result then changes nothing.
+
+        Returns:
+            False when the token is old or the entry is gone; nothing was changed.
+        """
+        row = self._sql.row(
+            "DELETE FROM entries WHERE id = ? AND (token = ? OR ? IS NULL) RETURNING content_id",
+            (entry_id, token, token),
+        )
+        if row is None:
+            return False
+        self._sql.run("DELETE FROM attempts WHERE entry_id = ?", (entry_id,))
+        self._sql.run(
+            "DELETE FROM plugin_data WHERE entry_id = ? AND NOT EXISTS (SELECT 1 FROM retired WHERE entry_id = ?)",
+            (entry_id, entry_id),
+        )
+        self._content.release(row[0])
+        return True
+
+    # --- leases -------------------------------------------------------------------------------------------------
+
+    def renew(self, leases: Iterable[tuple[int, int]], until: datetime) -> set[int]:
+        """Make leases longer; returns the ids of the entries that are still held.
+
+        Args:
+            leases: Pairs of entry id and token.
+            until: Their new end.
+        """
+        until_us = to_us(until)
+        return {
+            entry_id
+            for entry_id, token in leases
+            if self._sql.run(
+                "UPDATE entries SET lease_until = ?, pick_at = CASE WHEN pick_at IS NULL THEN NULL WHEN due_at > ?"
+                " THEN due_at ELSE ? END WHERE id = ? AND token = ? AND state <> ?",
+                (until_us, until_us, until_us, entry_id, token, _State.WAITING),
+            )
+        }
+
+    def settling(self, worker: Worker, until: datetime, limit: int) -> builtins.list[Leased]:
+        """Lease entries whose outcome is stored and whose lease has ended, to go on where their worker stopped."""
+        rows = self._sql.rows(
+            f"SELECT {_COLUMNS}, e.token {_FROM} WHERE e.lease_until <= ? AND e.state = ?"
+            " ORDER BY e.lease_until, e.id LIMIT ?",
+            (self._unit.now_us, _State.SETTLING, limit),
+        )
+        leased = []
+        for row in rows:
+            entry, token = _entry(row), row[_WIDTH] + 1
+            self._sql.run(
+                "UPDATE entries SET token = ?, lease_until = ?, lease_machine = ?, lease_boot = ? WHERE id = ?",
+                (token, to_us(until), worker.machine, worker.boot, entry.id),
+            )
+            leased.append(Leased(entry, token, self.attempts(entry.id)[-1]))
+        return leased
+
+    def release_boots(self, worker: Worker) -> int:
+        """End the leases of other boots of the worker's machine; returns how many.
+
+        An attempt that was under way stays counted, without a result, and its entry waits for its next due time; an
+        outcome that was stored is found by `settling`.
+        """
+        dead = self._sql.rows(
+            "SELECT id, state, due_at, is_held, destination FROM entries"
+            " WHERE lease_until IS NOT NULL AND lease_machine = ? AND lease_boot <> ?",
+            (worker.machine, worker.boot),
+        )
+        for entry_id, state, due_at, is_held, destination in dead:
+            if state == _State.SETTLING:
+                self._sql.run("UPDATE entries SET token = token + 1, lease_until = 0 WHERE id = ?", (entry_id,))
+                continue
+            self._sql.run(
+                "UPDATE entries SET state = ?, token = token + 1, lease_until = NULL, pick_at = ? WHERE id = ?",
+                (_State.WAITING, None if is_held else due_at, entry_id),
+            )
+            self._heads.lower(destination, due_at)
+        if dead:
+            self._unit.wake("queue")
+        return len(dead)
+
+    # --- the operator -------------------------------------------------------------------------------------------
+
+    def update(
+        self,
+        entry_id: int,
+        *,
+        is_held: bool | None = None,
+        due_at: datetime | None = None,
+        transport: str | None = None,
+        require_tls: bool | UnsetType | None = UNSET,
+    ) -> Entry | None:
+        """Change what an operator may change; what is left out stays. An attempt under way is not touched.
+
+        Returns:
+            The entry as it is now; None when it is not in the queue.
+        """
+        row = self._sql.row(
+            "SELECT state, due_at, is_held, lease_until, destination FROM entries WHERE id = ?", (entry_id,)
+        )
+        if row is None:
+            return None
+        state, due_us, held, lease_until, destination = row
+        held = int(held if is_held is None else is_held)
+        due_us = due_us if due_at is None else to_us(due_at)
+        pick_at = None
+        if not held and state != _State.SETTLING:
+            pick_at = due_us if state == _State.WAITING else max(due_us, lease_until)
+        self._sql.run(
+            "UPDATE entries SET is_held = ?, due_at = ?, pick_at = ? WHERE id = ?", (held, due_us, pick_at, entry_id)
+        )
+        if pick_at is not None:
+            self._heads.lower(destination, pick_at)
+            self._unit.wake("queue")
+        if transport is not None:
+            self._sql.run("UPDATE entries SET transport = ? WHERE id = ?", (transport, entry_id))
+        if require_tls is not UNSET:
+            self._sql.run("UPDATE entries SET require_tls = ? WHERE id = ?", (_tristate(require_tls), entry_id))
+        return self.get(entry_id)
+
+    # --- inside -------------------------------------------------------------------------------------------------
+
+    def _insert(self, entry: NewEntry, account_id: int, base_id: int) -> int:
+        if entry.from_id and self._sql.row(
+            "SELECT 1 FROM entries WHERE from_id = ? UNION ALL SELECT 1 FROM retired WHERE from_id = ? LIMIT 1",
+            (entry.from_id, entry.from_id),
+        ):
+            raise FromIdTaken(entry.from_id)
+        sender = entry.reverse_path.mailbox
+        due_at = to_us(entry.due_at)
+        row = self._sql.row(
+            "INSERT INTO entries (base_id, account_id, queued_at, reverse_local, reverse_domain, forward_local,"
+            " destination, content_id, size_octets, message_id, subject, due_at, pick_at, from_id, is_held,"
+            " max_attempts, has_8bit, needs_smtputf8, transport, require_tls, future_release, extra)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING id",
+            (
+                base_id,
+                account_id,
+                self._unit.now_us,
+                None if sender is None else sender.local_part,
+                None if sender is None else sender.domain,
+                entry.forward_path.local_part,
+                entry.forward_path.domain,
+                entry.content_id,
+                entry.size_octets,
+                entry.message_id,
+                entry.subject,
+                due_at,
+                None if entry.is_held else due_at,
+                entry.from_id,
+                int(entry.is_held),
+                entry.max_attempts,
+                int(entry.has_8bit),
+                int(entry.needs_smtputf8),
+                entry.transport,
+                _tristate(entry.require_tls),
+                entry.future_release,
+                _encode(entry.extra) if entry.extra else b"",
+            ),
+        )
+        assert row is not None, "RETURNING gives the row that was written"
+        return int(row[0])
+
+    def _begin(self, row: Row, worker: Worker, until: int, next_due_at: Callable[[Entry], datetime]) -> Leased:
+        now = self._unit.now
+        entry, token = _entry(row), row[_WIDTH] + 1
+        entry = msgspec.structs.replace(entry, attempts=entry.attempts + 1, last_attempt_at=now)
+        due_at = next_due_at(entry)
+        self._sql.run(
+            "UPDATE entries SET state = ?, token = ?, lease_until = ?, lease_machine = ?, lease_boot = ?,"
+            " attempts = ?, last_attempt_at = ?, due_at = ?, pick_at = ? WHERE id = ?",
+            (
+                _State.LEASED,
+                token,
+                until,
+                worker.machine,
+                worker.boot,
+                entry.attempts,
+                self._unit.now_us,
+                to_us(due_at),
+                max(until, to_us(due_at)),
+                entry.id,
+            ),
+        )
+        self._sql.run(
+            "INSERT INTO attempts (entry_id, number, started_at, transport) VALUES (?, ?, ?, '')",
+            (entry.id, entry.attempts, self._unit.now_us),
+        )
+        return Leased(msgspec.structs.replace(entry, due_at=due_at), token, Attempt(entry.attempts, now, ""))
+
+    def _look_again(self, domain: str) -> None:
+        row = self._sql.row(
+            "SELECT pick_at FROM entries WHERE destination = ? AND pick_at IS NOT NULL ORDER BY pick_at LIMIT 1",
+            (domain,),
+        )
+        self._heads.set(domain, None if row is None else row[0])
+
+
+def _conditions(filter_: QueueFilter) -> tuple[str, list[Any]]:
+    conditions = ["e.id > ?"]
+    parameters: list[Any] = [filter_.after_id]
+
+    def add(condition: str, *values: Any) -> None:
+        conditions.append(condition)
+        parameters.extend(values)
+
+    if filter_.ids:
+        add(f"e.id IN ({', '.join('?' * len(filter_.ids))})", *filter_.ids)
+    if filter_.account is not None:
+        add("a.name = ?", filter_.account)
+    if filter_.reverse_path_contains:
+        add(
+            "LOWER(COALESCE(e.reverse_local || '@' || e.reverse_domain, '')) LIKE ? ESCAPE '\\'",
+            _pattern(filter_.reverse_path_contains),
+        )
+    if filter_.forward_path_contains:
+        add(
+            "LOWER(e.forward_local || '@' || e.destination) LIKE ? ESCAPE '\\'", _pattern(filter_.forward_path_contains)
+        )
+    if filter_.is_held is not None:
+        add("e.is_held = ?", int(filter_.is_held))
+    if filter_.transport is not None:
+        add("e.transport = ?", filter_.transport)
+    if filter_.content_id is not None:
+        add("e.content_id = ?", filter_.content_id)
+    for condition, at in (
+        ("e.queued_at > ?", filter_.queued_after),
+        ("e.queued_at < ?", filter_.queued_before),
+        ("e.due_at > ?", filter_.due_after),
+        ("e.due_at < ?", filter_.due_before),
+    ):
+        if at is not None:
+            add(condition, to_us(at))
+    return " AND ".join(conditions), parameters
+
+
+def _pattern(part: str) -> str:
+    escaped = part.lower().replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
+    return f"%{escaped}%"
+
+
+def _tristate(value: bool | None) -> int | None:
+    return None if value is None else int(value)
+
+
+def _entry(row: Row) -> Entry:
+    reverse_local, reverse_domain = row[4], row[5]
+    require_tls = row[21]
+    return Entry(
+        id=row[0],
+        base_id=row[1],
+        account=row[2],
+        queued_at=from_us(row[3]),
+        reverse_path=NULL_REVERSE_PATH
+        if reverse_domain is None
+        else ReversePath(Mailbox(reverse_local, reverse_domain)),
+        forward_path=Mailbox(row[6], row[7]),
+        content_id=row[8],
+        size_octets=row[9],
+        message_id=row[10],
+        subject=row[11],
+        due_at=from_us(row[12]),
+        from_id=row[13],
+        is_held=bool(row[14]),
+        attempts=row[15],
+        max_attempts=row[16],
+        last_attempt_at=from_us(row[17]),
+        has_8bit=bool(row[18]),
+        needs_smtputf8=bool(row[19]),
+        transport=row[20],
+        require_tls=None if require_tls is None else bool(require_tls),
+        future_release=row[22],
+        extra=_extra_decoder.decode(row[23]) if row[23] else {},
+    )
+
+
+def _attempt(row: Row) -> Attempt:
+    number, started_at, transport, duration_us, result = row
+    return Attempt(
+        number,
+        from_us(started_at),
+        transport,
+        None if duration_us is None else timedelta(microseconds=duration_us),
+        None if result is None else _result_decoder.decode(result),
+    )

@@ -1,0 +1,212 @@
+"""The SQLite engine with a writer thread: group commit.
+
+Units wait in a queue. The thread runs what is there in one transaction, each unit in a savepoint, commits once, and
+only then answers all of them, with one call into the loop. While it waits for the disk, the next units gather.
+
+When the loop has work that never waits, the thread gets to run once per switch interval of the interpreter, 5 ms
+unless set: a server sets ``sys.setswitchinterval(0.0005)``.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+import outcome
+import trio
+
+from mailcrane.model.clock import Clock
+from mailcrane.store.errors import StoreClosed, StoreFailed
+from mailcrane.store.sqlite.batch import Batches, Job
+from mailcrane.store.sqlite.connection import is_engine_error
+from mailcrane.store.sqlite.faults import NO_FAULTS, Faults
+from mailcrane.store.sqlite.inline import InlineStore
+from mailcrane.store.sqlite.readers import Readers
+from mailcrane.store.store import Store
+from mailcrane.store.transaction import Transaction
+
+T = TypeVar("T")
+
+# A batch ends when nobody waits, or at these bounds, so that the first unit of a batch is answered in time.
+_MOST_UNITS = 512
+_MOST_SECONDS = 0.05
+_IDLE_SECONDS = 1.0
+
+
+async def open_sqlite(
+    path: str, clock: Clock, *, inline: bool = False, readers: int = 4, faults: Faults = NO_FAULTS
+) -> Store:
+    """Open a database, which is made or brought to the present schema as needed. To be called inside trio.
+
+    Args:
+        path: Of the file; ``:memory:`` only with `inline`.
+        clock: Gives units their instant.
+        inline: Run units and reads on the loop, for tests with a mock clock and for short commands.
+        readers: Read connections at most.
+        faults: For tests.
+
+    Raises:
+        SchemaTooNew: a later release wrote the database.
+        StoreError: the database cannot be opened.
+    """
+    if inline:
+        return InlineStore(path, clock, faults)
+    if path == ":memory:":
+        raise ValueError("a database in memory has one connection: open it inline")
+    batches = await trio.to_thread.run_sync(Batches, path, clock, faults)
+    return SQLiteStore(batches, Readers(path, clock, readers))
+
+
+class SQLiteStore(Store):
+    """A store with a writer thread and a pool of read connections."""
+
+    def __init__(self, batches: Batches, readers: Readers) -> None:
+        super().__init__()
+        self._batches = batches
+        self._readers = readers
+        self._token = trio.lowlevel.current_trio_token()
+        self._queue: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
+        # Every job that is not answered, in order; on the loop only.
+        self._open: dict[Job, None] = {}
+        self._is_closing = False
+        self._ended = trio.Event()
+        self._thread = threading.Thread(target=self._write_batches, name="mailcrane store", daemon=True)
+        self._thread.start()
+
+    async def write(self, unit: Callable[[Transaction], T], *, key: str) -> T:
+        """Run a unit in the writer thread; see `Store.write`."""
+        await trio.lowlevel.checkpoint_if_cancelled()
+        if self.failure is not None:
+            raise StoreFailed(f"the store's engine is dead: {self.failure!r}") from self.failure
+        if self._is_closing:
+            raise StoreClosed("the store is closed")
+        job = Job(unit, key, time.monotonic())
+        job.task = trio.lowlevel.current_task()
+        self._open[job] = None
+        self._queue.put(job)
+
+        def abort(_: object) -> trio.lowlevel.Abort:
+            job.task = None
+            return trio.lowlevel.Abort.SUCCEEDED
+
+        value: T = await trio.lowlevel.wait_task_rescheduled(abort)
+        return value
+
+    async def read(self, operation: Callable[[Transaction], T]) -> T:
+        """Run an operation on a read connection; see `Store.read`."""
+        self.statistics.reads += 1
+        return await self._readers.run(operation)
+
+    def write_delay(self) -> float:
+        """Return the age in seconds of the oldest unit that is not answered."""
+        oldest = next(iter(self._open), None)
+        return 0.0 if oldest is None else time.monotonic() - oldest.queued_at
+
+    async def aclose(self) -> None:
+        """Commit what is queued, end the thread and close the connections."""
+        with trio.CancelScope(shield=True):
+            if not self._is_closing:
+                self._is_closing = True
+                self._queue.put(None)
+            await self._ended.wait()
+            await trio.to_thread.run_sync(self._thread.join)
+            self._readers.close()
+
+    # --- in the thread ------------------------------------------------------------------------------------------
+
+    def _write_batches(self) -> None:
+        failure: BaseException | None = None
+        try:
+            self._until_closed()
+        except BaseException as error:
+            failure = error
+        try:
+            self._batches.close()
+        except Exception as error:
+            failure = failure or error
+        self._soon(lambda: self._end(failure))
+
+    def _until_closed(self) -> None:
+        may_vacuum = True
+        while True:
+            try:
+                first = self._queue.get(timeout=_IDLE_SECONDS if may_vacuum else None)
+            except queue.Empty:
+                may_vacuum = self._batches.vacuum()
+                continue
+            if first is None:
+                return
+            is_last = self._write_batch(first)
+            may_vacuum = True
+            if is_last:
+                return
+
+    def _write_batch(self, first: Job) -> bool:
+        """Run a batch and have it answered; True when the store is to be closed after it."""
+        is_last = False
+        taken = 1
+        end = time.monotonic() + _MOST_SECONDS
+
+        def more() -> Job | None:
+            nonlocal is_last, taken
+            if taken >= _MOST_UNITS or time.monotonic() > end:
+                return None
+            try:
+                job = self._queue.get_nowait()
+            except queue.Empty:
+                return None
+            is_last = job is None
+            taken += 1
+            return job
+
+        batch = self._batches.run(first, more)
+        # The closure binds this batch: by the time it runs, the thread is at the next one.
+        self._soon(lambda: self._answer(batch))
+        return is_last
+
+    def _soon(self, function: Callable[[], None]) -> None:
+        try:
+            self._token.run_sync_soon(function)
+        except trio.RunFinishedError:
+            # The loop ended without aclose; what was committed is stored and nobody is left to be told.
+            self._queue.put(None)
+
+    # --- on the loop --------------------------------------------------------------------------------------------
+
+    def _answer(self, batch: list[Job]) -> None:
+        statistics = self.statistics
+        done = 0
+        for job in batch:
+            del self._open[job]
+            task, job.task = job.task, None
+            if job.error is None:
+                done += 1
+                for topic in job.wakes:
+                    self.wakeups.wake(topic)
+                if task is not None:
+                    trio.lowlevel.reschedule(task, outcome.Value(job.value))
+            elif task is not None:
+                trio.lowlevel.reschedule(task, outcome.Error(job.error))
+        statistics.units += done
+        if done:
+            statistics.commits += 1
+            statistics.largest_batch = max(statistics.largest_batch, done)
+        elif batch and all(is_engine_error(job.error) for job in batch):
+            statistics.failed_commits += 1
+
+    def _end(self, failure: BaseException | None) -> None:
+        self._is_closing = True
+        if failure is not None:
+            self.failure = failure
+            self.failed.set()
+        waiting, self._open = list(self._open), {}
+        for job in waiting:
+            task, job.task = job.task, None
+            if task is not None:
+                error = StoreFailed(f"the store's engine is dead: {failure!r}")
+                error.__cause__ = failure
+                trio.lowlevel.reschedule(task, outcome.Error(error))
+        self._ended.set()
