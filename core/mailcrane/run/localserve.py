@@ -19,7 +19,7 @@ from msgspec.structs import replace
 from mailcrane.config.rows import Account, Address, Configuration, DKIMKey, Domain, Settings, Webhook
 from mailcrane.config.static import ListenerConfig, StaticConfig, split_address
 from mailcrane.observe.secret import Secret
-from mailcrane.run.certificate import make_self_signed
+from mailcrane.tls.certificate import make_self_signed
 
 ACCOUNT = "mox"
 LOGIN = "mox@localhost"
@@ -114,7 +114,7 @@ def set_up(directory: Path) -> bool:
     directory.mkdir(parents=True, exist_ok=True, mode=0o700)
     certificate, key = directory / "localhost.crt", directory / "localhost.key"
     if not (certificate.exists() and key.exists()):
-        certificate_pem, key_pem = make_self_signed(["localhost", "127.0.0.1", "::1"])
+        certificate_pem, key_pem = make_self_signed(["localhost", "127.0.0.1", "::1"], days=3650)
         _write(key, key_pem, 0o600)
         _write(certificate, certificate_pem, 0o644)
     config = directory / CONFIG_NAME

@@ -52,6 +52,12 @@ class EnvelopePolicy:
         self._hooks = hooks
         self._directory = directory
 
+    @property
+    def asks_plugins(self) -> bool:
+        """Whether a decision may take time."""
+        hooks = self._hooks
+        return bool(hooks.accept_reverse_path.implementations or hooks.resolve_recipient.implementations)
+
     async def check_reverse_path(
         self, session: SessionInfo, identity: Identity | None, reverse_path: ReversePath
     ) -> Reply | None:

@@ -1,0 +1,381 @@
+"""Takes what identities submit, over SMTP or an API, into the queue (RFC 6409).
+
+A submission is always queued, also for recipients of ours. One unit stores the content, the entries, a copy for the
+Sent folder where one is wanted, and the events; when `SubmissionReceiver.submit` returns, all of it is committed.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable
+from datetime import datetime
+
+from msgspec import Struct
+
+from mailcrane.config.directory import Directory
+from mailcrane.message import trace
+from mailcrane.message.addresses import parse_address_list
+from mailcrane.message.content import BytesContent
+from mailcrane.message.header import Header, HeaderError, parse_header
+from mailcrane.model.address import AddressError, Mailbox, ReversePath
+from mailcrane.model.message import HeaderField
+from mailcrane.model.receive import Identity, ReceivedMessage, Recipient, RelayDestination, Verdict
+from mailcrane.model.reply import Reply
+from mailcrane.model.submission import (
+    Submission,
+    SubmissionAccepted,
+    SubmissionRefused,
+    SubmittedEntry,
+)
+from mailcrane.observe.log import get_log
+from mailcrane.observe.metrics import Counter
+from mailcrane.plugin.caller import Hooks
+from mailcrane.plugin.errors import HookFailed
+from mailcrane.receive.content import StagedContent
+from mailcrane.receive.incoming import BUDGET_SECONDS, queued_events
+from mailcrane.receive.storing import Storable, origin_of
+from mailcrane.smtp import replies
+from mailcrane.store.errors import AlreadyStored, DiskFull, FromIdTaken
+from mailcrane.store.records import NewEntry, QueueFilter
+from mailcrane.store.store import Store
+from mailcrane.store.transaction import Transaction
+
+log = get_log(__name__)
+
+EXTRA_PREFIX = "x-mox-extra-"
+"""Header fields that begin so are what the application attaches; they are repeated in webhooks."""
+
+_FROM_ID_OCTETS = 16
+_MAX_LOCAL_PART_OCTETS = 64
+_RELAY = RelayDestination()
+
+_NO_SEPARATOR = Reply.make(554, "5.6.0", "The message has no empty line between its header and its body")
+_BAD_FROM = Reply.make(550, "5.7.1", "The message must have one From field with one address")
+_NOT_YOURS = Reply.make(550, "5.7.1", "The address in the From field does not belong to your account")
+_DOMAIN_DISABLED = Reply.make(451, "4.3.0", "Mail from this domain is not taken at the moment")
+_TWICE = Reply.make(554, "5.6.0", "An X-Mox-Extra field is there twice, or has no name")
+_ONE_RECIPIENT = Reply.make(554, "5.5.3", "With an id in the reverse-path there can be one recipient only")
+_ID_TAKEN = Reply.make(554, "5.1.7", "The id in the reverse-path was used before")
+_REFUSED = Reply.make(550, "5.7.1", "The message is refused")
+_DEFERRED = Reply.make(451, "4.7.1", "The message is not taken now, try again later")
+_PLUGIN_FAILED = Reply.make(451, "4.3.0", "Local error in processing, try again later")
+
+_submitted = Counter("mailcrane_submitted_total", "Submissions by protocol and result.", ("protocol", "result"))
+
+
+class _Paths(Struct, frozen=True):
+    """The reverse-path and unique id of one forward-path."""
+
+    forward_path: Mailbox
+    reverse_path: ReversePath
+    from_id: str
+
+
+class SubmissionReceiver:
+    """Implements `mailcrane.model.submission.SubmissionService`.
+
+    Args:
+        directory: Returns the directory of the present version.
+        hostname: For trace fields and message ids.
+        is_held: Whether new entries are held until they are released.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        hooks: Hooks,
+        directory: Callable[[], Directory],
+        *,
+        hostname: str,
+        is_held: bool = False,
+    ) -> None:
+        self._store = store
+        self._hooks = hooks
+        self._directory = directory
+        self._hostname = hostname
+        self._is_held = is_held
+
+    def check_author(self, identity: Identity, author: Mailbox) -> None:
+        """Check that an identity may use an address as author.
+
+        Raises:
+            SubmissionRefused: with the code ``badFrom`` or ``domainDisabled``.
+        """
+        directory = self._directory()
+        if not directory.may_send_as(identity.account, author):
+            raise SubmissionRefused("badFrom", _NOT_YOURS)
+        domain = directory.domain(author.domain)
+        if domain is not None and domain.is_disabled:
+            raise SubmissionRefused("domainDisabled", _DOMAIN_DISABLED)
+
+    async def submit(self, submission: Submission) -> SubmissionAccepted:
+        """Store a submission and queue it; when this returns it survives a power cut.
+
+        Raises:
+            SubmissionRefused: nothing was stored.
+        """
+        protocol = submission.session.protocol
+        try:
+            accepted = await self._submit(submission)
+        except SubmissionRefused as refused:
+            _submitted.inc(protocol, refused.code)
+            raise
+        _submitted.inc(protocol, "ok")
+        return accepted
+
+    async def _submit(self, submission: Submission) -> SubmissionAccepted:
+        header = _read_header(submission)
+        self.check_author(submission.identity, _author(header))
+        extra = {**_extra(header), **submission.extra}
+        require_tls = submission.require_tls
+        if require_tls is None and (header.get("TLS-Required") or "").lower() == "no":
+            require_tls = False
+        paths = self._paths(submission)
+        is_held = await self._judge(submission) or self._is_held
+        added, message_id = self._added_fields(submission, header)
+        origin = origin_of(submission.session.id, submission.transaction)
+        storable = await Storable.make(b"".join(map(bytes, added)), submission.content, origin=origin)
+        plan = _Plan(submission, paths, extra, require_tls, is_held)
+        try:
+            ids = await self._store.write(
+                lambda transaction: plan.store(transaction, storable), key=f"account:{submission.identity.account}"
+            )
+        except AlreadyStored as stored:
+            log.warning("message was stored before", session=submission.session.id, transaction=submission.transaction)
+            ids = await self._ids_of(stored.info.id, len(paths))
+        except FromIdTaken:
+            raise SubmissionRefused("user", _ID_TAKEN) from None
+        except DiskFull:
+            raise SubmissionRefused("server", replies.STORAGE_FULL) from None
+        log.info(
+            "message submitted",
+            session=submission.session.id,
+            account=submission.identity.account,
+            reverse_path=submission.reverse_path,
+            recipients=len(paths),
+            size_octets=storable.size_octets,
+            message_id=message_id,
+        )
+        entries = tuple(
+            SubmittedEntry(one.forward_path, entry_id, one.from_id) for one, entry_id in zip(paths, ids, strict=True)
+        )
+        return SubmissionAccepted(message_id, entries)
+
+    async def _ids_of(self, content_id: int, count: int) -> list[int]:
+        """The entries of a message that was stored before; 0 stands for one that has left the queue since."""
+        entries = await self._store.read(
+            lambda transaction: transaction.queue.list(QueueFilter(content_id=content_id, limit=count))
+        )
+        ids = [entry.id for entry in entries]
+        return ids + [0] * (count - len(ids))
+
+    def _paths(self, submission: Submission) -> list[_Paths]:
+        """Say which reverse-path each forward-path travels with (unique ids: see `Account.from_id_login_addresses`)."""
+        reverse_path = submission.reverse_path
+        plain = [_Paths(path, reverse_path, "") for path in submission.forward_paths]
+        mailbox = reverse_path.mailbox
+        if mailbox is None or not self._wants_from_id(submission.identity):
+            return plain
+        domain = self._directory().domain(mailbox.domain)
+        if domain is None or not domain.separators:
+            return plain
+        separator = domain.separators[0]
+        base, _, from_id = mailbox.local_part.partition(separator)
+        if from_id:
+            if len(plain) > 1:
+                raise SubmissionRefused("user", _ONE_RECIPIENT)
+            return [_Paths(plain[0].forward_path, reverse_path, from_id)]
+        paths = []
+        for path in submission.forward_paths:
+            from_id = secrets.token_urlsafe(_FROM_ID_OCTETS)
+            local_part = f"{base}{separator}{from_id}"
+            if len(local_part.encode()) > _MAX_LOCAL_PART_OCTETS:
+                log.warning("no unique id: the reverse-path would be too long", reverse_path=reverse_path)
+                return plain
+            paths.append(_Paths(path, ReversePath(Mailbox(local_part, mailbox.domain)), from_id))
+        return paths
+
+    def _wants_from_id(self, identity: Identity) -> bool:
+        directory = self._directory()
+        account = directory.account(identity.account)
+        if account is None or not account.from_id_login_addresses:
+            return False
+        try:
+            login = directory.canonical_address(Mailbox.parse(identity.login_address))
+        except AddressError:
+            return False
+        return any(
+            directory.canonical_address(Mailbox.parse(address)) == login for address in account.from_id_login_addresses
+        )
+
+    async def _judge(self, submission: Submission) -> bool:
+        """Ask the plugins; returns whether the message is to be held, which is what quarantine means here.
+
+        Raises:
+            SubmissionRefused: the strictest judgement for any recipient.
+        """
+        hook = self._hooks.judge_message
+        if not hook.implementations:
+            return False
+        recipients = tuple(Recipient(path, _RELAY) for path in submission.forward_paths)
+        message = ReceivedMessage(
+            submission.session,
+            submission.transaction,
+            submission.reverse_path,
+            recipients,
+            submission.content,
+            submission.received_at,
+        )
+        strictest = None
+        for recipient in recipients:
+            try:
+                judgement = await hook(
+                    message=message, recipient=recipient, assessments=(), _budget=BUDGET_SECONDS / len(recipients)
+                )
+            except HookFailed:
+                raise SubmissionRefused("server", _PLUGIN_FAILED) from None
+            if judgement is not None and (strictest is None or judgement.verdict > strictest.verdict):
+                strictest = judgement
+        if strictest is None:
+            return False
+        if strictest.verdict is Verdict.REFUSE:
+            raise SubmissionRefused("user", strictest.reply or _REFUSED)
+        if strictest.verdict is Verdict.DEFER:
+            raise SubmissionRefused("server", strictest.reply or _DEFERRED)
+        return strictest.verdict is Verdict.QUARANTINE
+
+    def _added_fields(self, submission: Submission, header: Header) -> tuple[list[HeaderField], str]:
+        """Return the fields that are put in front of the message, in order, and its message id."""
+        session, at = submission.session, submission.received_at
+        forward_path = submission.forward_paths[0] if len(submission.forward_paths) == 1 else None
+        if session.protocol == "http":
+            fields = [trace.received_http(session, hostname=self._hostname, at=at, forward_path=forward_path)]
+        else:
+            fields = [
+                trace.received_submission(
+                    session,
+                    hostname=self._hostname,
+                    at=at,
+                    forward_path=forward_path,
+                    is_smtputf8=_is_utf8(submission),
+                    is_require_tls=submission.require_tls is True,
+                )
+            ]
+        message_id = header.get("Message-Id") or ""
+        if not message_id:
+            message_id = trace.new_message_id(self._hostname)
+            fields.append(HeaderField("Message-Id", message_id))
+        if "Date" not in header:
+            fields.append(trace.date(at))
+        if session.is_submission:
+            fields.append(
+                trace.authentication_results_submission(hostname=self._hostname, reverse_path=submission.reverse_path)
+            )
+        return fields, message_id
+
+
+class _Plan(Struct, frozen=True):
+    """All that was decided, ready for the unit."""
+
+    submission: Submission
+    paths: list[_Paths]
+    extra: dict[str, str]
+    require_tls: bool | None
+    is_held: bool
+
+    def store(self, transaction: Transaction, storable: Storable) -> list[int]:
+        """Store content, entries, copy and events; returns the ids of the entries."""
+        submission = self.submission
+        info = storable.store(transaction)
+        due_at: datetime = transaction.now
+        if submission.release_at is not None and submission.release_at > due_at:
+            due_at = submission.release_at
+        sender = submission.reverse_path.mailbox
+        is_utf8 = info.needs_smtputf8 or (sender is not None and sender.needs_smtputf8)
+        entries = [
+            NewEntry(
+                submission.identity.account,
+                one.reverse_path,
+                one.forward_path,
+                info.id,
+                info.size_octets,
+                due_at,
+                message_id=info.message_id,
+                subject=info.subject,
+                from_id=one.from_id,
+                is_held=self.is_held,
+                has_8bit=info.has_8bit,
+                needs_smtputf8=is_utf8 or one.forward_path.needs_smtputf8,
+                require_tls=self.require_tls,
+                future_release=submission.future_release,
+                extra=self.extra,
+            )
+            for one in self.paths
+        ]
+        ids = transaction.queue.add(entries)
+        transaction.events.record(queued_events(entries, ids))
+        if submission.sent_copy is not None:
+            sent = transaction.folders.with_special_use(submission.identity.account, "\\Sent")
+            if sent is not None:
+                transaction.folders.add_message(
+                    submission.identity.account,
+                    sent.name,
+                    info.id,
+                    size_octets=info.size_octets,
+                    received_at=submission.received_at,
+                    flags=("\\Seen", "$NotJunk"),
+                    prefix=submission.sent_copy.prefix,
+                )
+                transaction.wake(f"account:{submission.identity.account}")
+        if not self.is_held:
+            transaction.wake("queue")
+        transaction.wake("events")
+        return ids
+
+
+def canonical_name(name: str) -> str:
+    """Return a field name in the usual casing: a capital at the start and behind each hyphen, the rest lower case."""
+    return "-".join(word[:1].upper() + word[1:].lower() for word in name.split("-"))
+
+
+def _read_header(submission: Submission) -> Header:
+    content = submission.content
+    octets = content.header
+    if isinstance(content, BytesContent):
+        is_terminated = content.octets.startswith(b"\r\n", len(octets))
+    else:
+        is_terminated = not isinstance(content, StagedContent) or content.inspection.is_terminated
+    if not is_terminated:
+        raise SubmissionRefused("malformedMessage", _NO_SEPARATOR)
+    try:
+        return parse_header(octets)
+    except HeaderError as error:
+        raise SubmissionRefused("malformedMessage", Reply.make(554, "5.6.0", f"Bad message: {error}")) from None
+
+
+def _author(header: Header) -> Mailbox:
+    fields = header.all("From")
+    try:
+        (field,) = fields
+        (author,) = parse_address_list(field.value)
+    except (ValueError, HeaderError):
+        raise SubmissionRefused("badFrom", _BAD_FROM) from None
+    return author.mailbox
+
+
+def _extra(header: Header) -> dict[str, str]:
+    extra: dict[str, str] = {}
+    for field in header:
+        if field.name[: len(EXTRA_PREFIX)].lower() == EXTRA_PREFIX:
+            key = canonical_name(field.name[len(EXTRA_PREFIX) :])
+            if not key or key in extra:
+                raise SubmissionRefused("malformedMessage", _TWICE)
+            extra[key] = field.decoded
+    return extra
+
+
+def _is_utf8(submission: Submission) -> bool:
+    sender = submission.reverse_path.mailbox
+    return (sender is not None and sender.needs_smtputf8) or any(
+        path.needs_smtputf8 for path in submission.forward_paths
+    )
