@@ -1,0 +1,105 @@
+"""The list of operations: name, request, answer, function. The control socket and web pages read it."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any, Generic, TypeVar
+
+import msgspec
+from msgspec import Struct
+
+from mailcrane.admin import accounts, configuration, domains, queue, server
+from mailcrane.admin.administration import Administration
+from mailcrane.admin.errors import AdminError
+from mailcrane.config.convert import ConfigError, convert
+
+Q = TypeVar("Q", bound=Struct)
+A = TypeVar("A", bound=Struct)
+
+
+class Operation(Struct, Generic[Q, A], frozen=True):
+    """An operation.
+
+    Attributes:
+        name: On the control socket and in audit events.
+        needs_server: Whether it makes sense only while the server runs.
+    """
+
+    name: str
+    request: type[Q]
+    answer: type[A]
+    run: Callable[[Administration, Q], Awaitable[A]]
+    needs_server: bool = False
+
+
+ACCOUNT_ADD = Operation("account_add", accounts.AddAccount, accounts.Changed, accounts.add_account)
+ACCOUNT_LIST = Operation("account_list", accounts.ListAccounts, accounts.AccountList, accounts.list_accounts)
+PASSWORD_SET = Operation("password_set", accounts.SetPassword, accounts.Changed, accounts.set_password)
+DOMAIN_ADD = Operation("domain_add", domains.AddDomain, domains.DomainAdded, domains.add_domain)
+DOMAIN_LIST = Operation("domain_list", domains.ListDomains, domains.DomainList, domains.list_domains)
+QUEUE_LIST = Operation("queue_list", queue.ListQueue, queue.QueueList, queue.list_queue)
+QUEUE_SHOW = Operation("queue_show", queue.ShowEntry, queue.EntryDetails, queue.show_entry)
+CONFIG_EXPORT = Operation(
+    "config_export", configuration.ExportConfiguration, configuration.Exported, configuration.export_configuration
+)
+CONFIG_DIFF = Operation(
+    "config_diff", configuration.DiffConfiguration, configuration.Difference, configuration.diff_configuration
+)
+CONFIG_APPLY = Operation(
+    "config_apply", configuration.ApplyConfiguration, configuration.Difference, configuration.apply_configuration
+)
+HEALTH = Operation("health", server.GetHealth, server.ServerHealth, server.get_health, needs_server=True)
+LOG_LEVELS = Operation("log_levels", server.GetLogLevels, server.LogLevels, server.get_log_levels, needs_server=True)
+LOG_LEVEL_SET = Operation(
+    "log_level_set", server.SetLogLevel, server.LogLevels, server.set_log_level, needs_server=True
+)
+STOP = Operation("stop", server.StopServer, server.Stopping, server.stop_server, needs_server=True)
+
+OPERATIONS: dict[str, Operation[Any, Any]] = {
+    operation.name: operation
+    for operation in (
+        ACCOUNT_ADD,
+        ACCOUNT_LIST,
+        PASSWORD_SET,
+        DOMAIN_ADD,
+        DOMAIN_LIST,
+        QUEUE_LIST,
+        QUEUE_SHOW,
+        CONFIG_EXPORT,
+        CONFIG_DIFF,
+        CONFIG_APPLY,
+        HEALTH,
+        LOG_LEVELS,
+        LOG_LEVEL_SET,
+        STOP,
+    )
+}
+
+
+async def run_named(administration: Administration, name: str, arguments: Any) -> Struct:
+    """Run an operation by its name, with arguments as a table.
+
+    Raises:
+        AdminError: there is no such operation, an argument is wrong, or it was refused.
+    """
+    operation = OPERATIONS.get(name)
+    if operation is None:
+        raise AdminError("bad_request", f'there is no operation "{name}"')
+    try:
+        request = convert(arguments, operation.request, "")
+    except ConfigError as error:
+        raise AdminError("bad_request", str(error).removeprefix(": ")) from None
+    try:
+        answer: Struct = await operation.run(administration, request)
+    except ConfigError as error:
+        raise AdminError("bad_configuration", str(error)) from None
+    return answer
+
+
+def to_arguments(request: Struct) -> Any:
+    """Return a request as a table, for `run_named`."""
+    return msgspec.to_builtins(request, enc_hook=_reveal)
+
+
+def _reveal(value: Any) -> Any:
+    return value.reveal()

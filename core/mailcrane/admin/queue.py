@@ -1,0 +1,170 @@
+"""Operations on the queue: list entries, show one with its timeline."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Any
+
+from msgspec import Meta, Struct
+
+from mailcrane.admin.administration import Administration
+from mailcrane.admin.errors import AdminError
+from mailcrane.model.delivery import Attempt, Entry
+from mailcrane.model.event import Event
+from mailcrane.store.records import QueueFilter
+from mailcrane.store.transaction import Transaction
+
+
+class ListQueue(Struct, frozen=True, forbid_unknown_fields=True):
+    """List entries that meet every condition that is given."""
+
+    account: Annotated[str, Meta(description="Name of the account that submitted; empty for all.")] = ""
+    reverse_path: Annotated[str, Meta(description="Part of the reverse-path.")] = ""
+    forward_path: Annotated[str, Meta(description="Part of the forward-path.")] = ""
+    is_held: Annotated[bool | None, Meta(description="Only held ones, or only those that are not.")] = None
+    after_id: Annotated[int, Meta(ge=0, description="The page after this entry.")] = 0
+    limit: Annotated[int, Meta(ge=1, le=10000, description="The most entries.")] = 100
+
+
+class ShowEntry(Struct, frozen=True, forbid_unknown_fields=True):
+    """Show one entry."""
+
+    id: Annotated[int, Meta(ge=1, description="Id of the entry.")]
+
+
+class QueueEntry(Struct, frozen=True):
+    """An entry; the fields mean what they mean in `mailcrane.model.delivery.Entry`.
+
+    Attributes:
+        status: ``queued``, ``held``, or how it ended: ``delivered``, ``failed``, ``suppressed``, ``canceled``.
+    """
+
+    id: int
+    base_id: int
+    status: str
+    account: str
+    reverse_path: str
+    forward_path: str
+    queued_at: datetime
+    due_at: datetime
+    attempts: int
+    last_attempt_at: datetime | None
+    size_octets: int
+    message_id: str
+    subject: str
+    from_id: str
+    transport: str
+    extra: dict[str, str]
+
+
+class QueueList(Struct, frozen=True):
+    """Entries by id; `next_after_id` asks for the next page and is 0 on the last."""
+
+    entries: tuple[QueueEntry, ...]
+    next_after_id: int
+
+
+class QueueAttempt(Struct, frozen=True):
+    """One try; `outcome` is empty while it is under way."""
+
+    number: int
+    started_at: datetime
+    seconds: float | None
+    transport: str
+    outcome: str
+    reply: str
+    error: str
+    remote_mta: str
+
+
+class TimelineEvent(Struct, frozen=True):
+    """Something that happened to the entry."""
+
+    at: datetime
+    kind: str
+    data: dict[str, Any]
+
+
+class EntryDetails(Struct, frozen=True):
+    """An entry, queued or retired, with all that happened to it."""
+
+    entry: QueueEntry
+    attempts: tuple[QueueAttempt, ...]
+    timeline: tuple[TimelineEvent, ...]
+
+
+async def list_queue(administration: Administration, request: ListQueue) -> QueueList:
+    """List entries of the queue, by id."""
+    wanted = QueueFilter(
+        account=request.account or None,
+        reverse_path_contains=request.reverse_path,
+        forward_path_contains=request.forward_path,
+        is_held=request.is_held,
+        after_id=request.after_id,
+        limit=request.limit + 1,
+    )
+    found = await administration.store.read(lambda transaction: transaction.queue.list(wanted))
+    page = found[: request.limit]
+    next_after_id = page[-1].id if len(found) > len(page) else 0
+    return QueueList(tuple(_entry(entry, _status(entry)) for entry in page), next_after_id)
+
+
+async def show_entry(administration: Administration, request: ShowEntry) -> EntryDetails:
+    """Show one entry, while it is queued and as long as it is kept afterwards."""
+
+    def read(transaction: Transaction) -> tuple[Entry, str, tuple[Attempt, ...], list[Event]] | None:
+        events = transaction.events.for_entry(request.id)
+        entry = transaction.queue.get(request.id)
+        if entry is not None:
+            return entry, _status(entry), transaction.queue.attempts(request.id), events
+        retired = transaction.retired.get(request.id)
+        return None if retired is None else (retired.entry, retired.event, retired.attempts, events)
+
+    found = await administration.store.read(read)
+    if found is None:
+        raise AdminError("not_found", f"there is no entry {request.id} in the queue, nor is it kept")
+    entry, status, attempts, events = found
+    return EntryDetails(
+        _entry(entry, status),
+        tuple(_attempt(attempt) for attempt in attempts),
+        tuple(TimelineEvent(event.at, event.kind.value, event.data) for event in events),
+    )
+
+
+def _status(entry: Entry) -> str:
+    return "held" if entry.is_held else "queued"
+
+
+def _entry(entry: Entry, status: str) -> QueueEntry:
+    return QueueEntry(
+        id=entry.id,
+        base_id=entry.base_id,
+        status=status,
+        account=entry.account,
+        reverse_path=str(entry.reverse_path),
+        forward_path=entry.forward_path.unicode,
+        queued_at=entry.queued_at,
+        due_at=entry.due_at,
+        attempts=entry.attempts,
+        last_attempt_at=entry.last_attempt_at,
+        size_octets=entry.size_octets,
+        message_id=entry.message_id,
+        subject=entry.subject,
+        from_id=entry.from_id,
+        transport=entry.transport,
+        extra=entry.extra,
+    )
+
+
+def _attempt(attempt: Attempt) -> QueueAttempt:
+    result = attempt.result
+    return QueueAttempt(
+        number=attempt.number,
+        started_at=attempt.started_at,
+        seconds=None if attempt.duration is None else attempt.duration.total_seconds(),
+        transport=attempt.transport,
+        outcome="" if result is None else result.outcome.value,
+        reply="" if result is None or result.reply is None else str(result.reply),
+        error="" if result is None else result.error,
+        remote_mta="" if result is None else result.remote_mta,
+    )
