@@ -15,6 +15,7 @@ from typing import Any, Generic, TypeVar
 
 import trio
 
+from mailcrane.http.app import HTTPApp
 from mailcrane.model.delivery import (
     ContentEdit,
     DeliveryPreparation,
@@ -212,7 +213,7 @@ class Hooks:
     """One caller per hook. ``Hooks()`` has no plugins, for tests and tools."""
 
     register_transport_types: Register[TransportType]
-    register_http_apps: Register[Any]
+    register_http_apps: Register[HTTPApp]
 
     accept_connection: Decide[Reply]
     authenticate: Decide[Identity | Reply]

@@ -11,6 +11,7 @@ from typing import Any
 
 from msgspec import Struct
 
+from mailcrane.http.app import HTTPApp, Receive, Scope, Send, respond
 from mailcrane.model.address import Mailbox, ReversePath
 from mailcrane.model.delivery import (
     Attempt,
@@ -69,6 +70,19 @@ class SinkTransport(Plugin):
     @hookimpl
     def register_transport_types(self) -> Sequence[TransportType]:
         return [TransportType("sink", SinkConfig, open_sink)]
+
+
+async def status(scope: Scope, receive: Receive, send: Send) -> None:
+    """An ASGI application; Quart and others work as well."""
+    await respond(send, 200, "all is well")
+
+
+class StatusPage(Plugin):
+    name = "status-page"
+
+    @hookimpl
+    def register_http_apps(self) -> Sequence[HTTPApp]:
+        return [HTTPApp("status", "/status/", lambda: status)]
 
 
 class NoSundays(Plugin):

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from mailcrane.http.app import HTTPApp
 from mailcrane.model.address import Mailbox, ReversePath
 from mailcrane.model.delivery import (
     Attempt,
@@ -40,9 +41,6 @@ from mailcrane.model.session import SessionInfo
 from mailcrane.model.transport import TransportType
 from mailcrane.model.webhook import WebhookFields, WebhookTarget
 from mailcrane.plugin.policy import Kind, OnFailure, hook
-
-if TYPE_CHECKING:
-    from mailcrane.http.app import HTTPApp
 
 # What an answer must be beyond its type; each returns what is wrong, or an empty text.
 
@@ -93,7 +91,7 @@ def register_transport_types() -> Sequence[TransportType] | None:
     stage="start",
     unit="server start",
     on_failure=OnFailure.REFUSE_START,
-    answers=(list, tuple),
+    answers=(HTTPApp, list, tuple),
     named_by="service",
 )
 def register_http_apps() -> Sequence[HTTPApp] | None:

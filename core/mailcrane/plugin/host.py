@@ -40,7 +40,12 @@ class PluginHost:
     """
 
     def __init__(
-        self, plugins: Sequence[_Hosted], *, start_timeout: float = START_TIMEOUT, stop_grace: float = STOP_GRACE
+        self,
+        plugins: Sequence[_Hosted],
+        *,
+        start_timeout: float = START_TIMEOUT,
+        stop_grace: float = STOP_GRACE,
+        check_requires: bool = True,
     ) -> None:
         """Register plugins and check everything that can be checked before they are started.
 
@@ -52,7 +57,8 @@ class PluginHost:
         self._hosted = tuple(plugins)
         self._start_timeout = start_timeout
         self._stop_grace = stop_grace
-        check_order({hosted.name: hosted.plugin.requires for hosted in self._hosted})
+        if check_requires:
+            check_order({hosted.name: hosted.plugin.requires for hosted in self._hosted})
         by_hook: dict[str, list[Implementation]] = {}
         for hosted in self._hosted:
             _check_api(hosted.plugin)
@@ -79,7 +85,7 @@ class PluginHost:
 
         Raises:
             PluginError: a plugin cannot be used.
-            ConfigError: a table of one has an error, or belongs to a plugin that is not enabled.
+            ConfigError: a table of one has an error.
         """
         found = find_plugins() if found is None else found
         classes = [import_plugin(name, found) for name in enabled]
@@ -94,8 +100,13 @@ class PluginHost:
         *,
         start_timeout: float = START_TIMEOUT,
         stop_grace: float = STOP_GRACE,
+        check_requires: bool = True,
     ) -> PluginHost:
-        """Construct plugins of classes that are imported already; see `load`."""
+        """Construct plugins of classes that are imported already; see `load`.
+
+        Args:
+            check_requires: False to look at one plugin without those that it requires.
+        """
         services = PluginServices() if services is None else services
         hosted = []
         for plugin in classes:
@@ -106,7 +117,7 @@ class PluginHost:
             except Exception as error:
                 raise PluginError(plugin.name, f"its constructor raised {error!r}") from error
             hosted.append(_Hosted(instance, tasks))
-        return cls(hosted, start_timeout=start_timeout, stop_grace=stop_grace)
+        return cls(hosted, start_timeout=start_timeout, stop_grace=stop_grace, check_requires=check_requires)
 
     @property
     def plugins(self) -> tuple[Plugin, ...]:

@@ -11,12 +11,19 @@ import trio
 from msgspec import Struct
 
 from mailcrane.observe.log import get_log
+from mailcrane.observe.metrics import Counter
 from mailcrane.plugin.call import Call, CallFailed, PluginTasks
 from mailcrane.plugin.errors import HookFailed, PluginError
 from mailcrane.plugin.policy import Kind, OnFailure
 from mailcrane.plugin.spec import HookSpec
 
 log = get_log(__name__)
+
+_FAILURES = Counter(
+    "mailcrane_plugin_failures_total",
+    "Calls of plugins that failed: error, timeout, or late where one ended by itself after its deadline.",
+    ("plugin", "hook", "how"),
+)
 
 FAILURES_UNTIL_LEFT_OUT = 5
 """Failures in a row after which an implementation whose failure means *skip* is left out."""
@@ -141,7 +148,9 @@ class Implementation:
             raise PluginError(self.plugin, f"{self.spec.name}: {failure.reason}") from None
         except Exception as error:
             raise PluginError(self.plugin, f"{self.spec.name} raised {error!r}") from error
-        return answer or ()
+        if answer is None:
+            return ()
+        return answer if isinstance(answer, (list, tuple)) else (answer,)
 
     def _check(self, answer: Any) -> None:
         """Check the type of an answer, of its elements, and of their fields.
@@ -169,6 +178,7 @@ class Implementation:
     def _note_failure(self, failure: CallFailed) -> None:
         self.counters.failures += 1
         self.counters.timeouts += failure.is_timeout
+        _FAILURES.inc(self.plugin, self.spec.name, "timeout" if failure.is_timeout else "error")
         self.failures_in_a_row += 1
         self.last_failure = failure.reason
         self._log_failure(failure)
@@ -206,6 +216,7 @@ class Implementation:
 
     def _note_late(self, seconds: float) -> None:
         self.counters.late += 1
+        _FAILURES.inc(self.plugin, self.spec.name, "late")
         log.warning(
             "a late answer of a plugin is dropped",
             plugin=self.plugin,

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import difflib
 import inspect
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
 
 import pluggy
 
@@ -12,7 +13,7 @@ from mailcrane.plugin.base import Plugin
 from mailcrane.plugin.call import PluginTasks
 from mailcrane.plugin.errors import PluginError
 from mailcrane.plugin.implementation import Implementation
-from mailcrane.plugin.policy import Kind
+from mailcrane.plugin.policy import PROJECT, Kind
 from mailcrane.plugin.spec import HookSpec, hook_specs
 
 
@@ -25,7 +26,7 @@ def implementations_of(manager: pluggy.PluginManager, plugin: Plugin, tasks: Plu
     if manager.has_plugin(plugin.name):
         raise PluginError(plugin.name, "is enabled twice", "write it once in [plugins] enabled")
     specs = {spec.name: spec for spec in hook_specs()}
-    _check_names(manager, plugin, specs)
+    _check_names(type(plugin), specs)
     try:
         manager.register(plugin, name=plugin.name)
         manager.check_pending()
@@ -42,17 +43,29 @@ def implementations_of(manager: pluggy.PluginManager, plugin: Plugin, tasks: Plu
     return tuple(implementations)
 
 
-def _check_names(manager: pluggy.PluginManager, plugin: Plugin, specs: dict[str, HookSpec]) -> None:
-    """Check names and arguments before pluggy does, whose texts know no suggestion."""
-    for attribute in dir(type(plugin)):
+def implemented_hooks(plugin: type[Plugin]) -> tuple[tuple[str, Callable[..., Any]], ...]:
+    """Return what a class implements, hook and function, in the order of the hooks; it is not constructed."""
+    marked = {name: function for name, function, _ in _marked(plugin)}
+    return tuple((spec.name, marked[spec.name]) for spec in hook_specs() if spec.name in marked)
+
+
+def _marked(plugin: type[Plugin]) -> Iterator[tuple[str, Callable[..., Any], Mapping[str, Any]]]:
+    """Yield hook, function and options of everything that is marked with ``@hookimpl``."""
+    manager = pluggy.PluginManager(PROJECT)
+    for attribute in dir(plugin):
         options = manager.parse_hookimpl_opts(plugin, attribute)
-        if options is None:
-            continue
-        name = options.get("specname") or attribute
+        if options is not None:
+            yield options.get("specname") or attribute, getattr(plugin, attribute), options
+
+
+def _check_names(plugin: type[Plugin], specs: dict[str, HookSpec]) -> None:
+    """Check names and arguments before pluggy does, whose texts know no suggestion."""
+    for name, function, options in _marked(plugin):
         if name not in specs and not options.get("optionalhook"):
             raise PluginError(plugin.name, f"there is no hook {name!r}", _suggest(name, specs))
         if name in specs:
-            for argument in inspect.signature(getattr(plugin, attribute)).parameters.values():
+            _, *arguments = inspect.signature(function).parameters.values()
+            for argument in arguments:
                 _check_argument(plugin.name, specs[name], argument)
 
 
