@@ -1,0 +1,1 @@
+"""From what a transport reports to what it means for an entry."""

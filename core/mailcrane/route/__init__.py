@@ -1,0 +1,1 @@
+"""Which transport an attempt takes."""

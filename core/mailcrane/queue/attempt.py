@@ -1,0 +1,219 @@
+"""One attempt for the entries that travel together, from the route to the last unit.
+
+The lease and the start are committed before (`mailcrane.queue.scheduler`). What a transport reported is committed at
+once and with nothing in between, so a crash delivers nothing twice; only then are hooks asked what it means.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from mailcrane.config.directory import Directory
+from mailcrane.config.static import QueueConfig
+from mailcrane.model.delivery import Attempt, Delivery, Entry, Outcome, RecipientResult, RouteChoice
+from mailcrane.observe.log import get_log
+from mailcrane.plugin.caller import Hooks
+from mailcrane.plugin.errors import HookFailed
+from mailcrane.queue.persist import write_persistently
+from mailcrane.queue.schedule import is_exhausted
+from mailcrane.result.classify import classify, plan
+from mailcrane.retire.ending import Ending, end_attempts
+from mailcrane.retire.retention import retention
+from mailcrane.route.select import select_transport
+from mailcrane.store.records import Leased
+from mailcrane.store.store import Store
+from mailcrane.store.transaction import Transaction
+from mailcrane.transport.deadline import BoundedCalls, Interrupted
+from mailcrane.transport.handover import hand_over
+from mailcrane.transport.prepare import ContentPreparer, Prepared
+from mailcrane.transport.registry import Transports
+
+log = get_log(__name__)
+
+
+class Outcomes(Struct, frozen=True):
+    """What one try came to, before it is committed.
+
+    Attributes:
+        transport: Empty where there was no route.
+        results: In the order of `members`.
+        prepared: The content that was carried; None where it came to none.
+    """
+
+    members: tuple[Leased, ...]
+    transport: str
+    results: tuple[RecipientResult, ...]
+    prepared: Prepared | None = None
+
+
+class Attempter:
+    """Makes attempts. It keeps no state between them.
+
+    Args:
+        directory: Gives the look-ups of the newest configuration.
+        preparer: Makes the content that is carried.
+        calls: Where transports run.
+    """
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        hooks: Hooks,
+        directory: Callable[[], Directory],
+        transports: Transports,
+        preparer: ContentPreparer,
+        config: QueueConfig,
+        calls: BoundedCalls,
+    ) -> None:
+        self._store = store
+        self._hooks = hooks
+        self._directory = directory
+        self._transports = transports
+        self._preparer = preparer
+        self._config = config
+        self._calls = calls
+
+    async def attempt(self, group: Sequence[Leased]) -> None:
+        """Make one attempt for entries of one message and domain; each is retired or due again when this returns.
+
+        Raises:
+            Interrupted: the server stops; the entries that have no result yet are still leased.
+            StoreFailed: the store is dead; the stored state tells after a restart.
+        """
+        routed: dict[str, list[Leased]] = {}
+        reasons: dict[str, str] = {}
+        for leased in group:
+            choice = await self._route(leased.entry)
+            if isinstance(choice, RecipientResult):
+                await self._settle(Outcomes((leased,), "", (choice,)))
+            else:
+                routed.setdefault(choice.transport, []).append(leased)
+                reasons[choice.transport] = choice.reason
+        for transport, members in routed.items():
+            log.debug("attempt", entries=[leased.entry.id for leased in members], transport=transport,
+                      reason=reasons[transport])  # fmt: skip
+            await self._settle(await self._deliver(transport, members))
+
+    async def resume(self, settling: Sequence[Leased]) -> None:
+        """Go on at the hooks with attempts whose outcomes were committed before a crash; they are never made again."""
+        await self._finish(settling)
+
+    async def _route(self, entry: Entry) -> RouteChoice | RecipientResult:
+        return await select_transport(
+            self._hooks,
+            self._directory(),
+            entry,
+            transports=self._transports,
+            default_transport=self._config.default_transport,
+        )
+
+    async def _deliver(self, transport: str, members: Sequence[Leased]) -> Outcomes:
+        entries = tuple(leased.entry for leased in members)
+        first = entries[0]
+        try:
+            prepared = await self._preparer.prepare(first, transport)
+            delivery = Delivery(
+                id=f"{first.id}-{first.attempts}",
+                entries=entries,
+                reverse_path=first.reverse_path,
+                content=prepared.content,
+                attempt=first.attempts,
+                has_8bit=first.has_8bit,
+                needs_smtputf8=first.needs_smtputf8,
+                require_tls=first.require_tls,
+            )
+            results = await hand_over(self._hooks, transport, self._transports[transport], delivery, calls=self._calls)
+        except Interrupted:
+            raise
+        except HookFailed as failure:
+            return _all_deferred(members, transport, str(failure))
+        except Exception as error:
+            # The top of an attempt. The fault is ours, so nothing fails for good; after the hand-over nothing raises.
+            log.exception("attempt could not be made", entry=first.id, transport=transport)
+            return _all_deferred(members, transport, f"internal error: {type(error).__name__}")
+        return Outcomes(tuple(members), transport, results, prepared)
+
+    async def _settle(self, outcomes: Outcomes) -> None:
+        """Commit what the transport reported. No hook and no wait for anybody comes before this."""
+
+        def settle(transaction: Transaction) -> list[Attempt | None]:
+            if outcomes.prepared is not None and any(one.outcome is Outcome.DEFERRED for one in outcomes.results):
+                outcomes.prepared.store(transaction)
+            return [
+                _settle_one(transaction, leased, result, outcomes.transport)
+                for leased, result in zip(outcomes.members, outcomes.results, strict=True)
+            ]
+
+        attempts = await write_persistently(self._store, settle, key="queue")
+        settled: list[Leased] = []
+        for leased, attempt in zip(outcomes.members, attempts, strict=True):
+            if attempt is None:
+                log.warning("result came too late: the lease is another's, or the entry is gone", entry=leased.entry.id)
+            else:
+                settled.append(replace(leased, attempt=attempt))
+        if settled:
+            await self._finish(settled)
+
+    async def _finish(self, settled: Sequence[Leased]) -> None:
+        endings = [await self._ending(leased) for leased in settled]
+        unit = functools.partial(end_attempts, endings=endings)
+        lost = await write_persistently(self._store, unit, key="queue")
+        for ending in endings:
+            _log_ending(ending, is_lost=ending.leased.entry.id in lost)
+
+    async def _ending(self, leased: Leased) -> Ending:
+        entry, reported = leased.entry, leased.attempt.result
+        if reported is None:
+            raise ValueError(f"entry {entry.id} is settling without a result")
+        result = await classify(self._hooks, entry, reported)
+        if result.outcome is Outcome.DEFERRED:
+            result, due_at = await plan(
+                self._hooks,
+                entry,
+                result,
+                scheduled_at=entry.due_at,
+                is_exhausted=is_exhausted(entry, self._config.max_attempts),
+            )
+            if due_at is not None:
+                return Ending(leased, result, due_at)
+        ending = Ending(leased, result)
+        attempts: tuple[Attempt, ...] = (ending.attempt,)
+        if self._hooks.retain_retired.implementations and entry.attempts > 1:
+            before = await self._store.read(lambda transaction: transaction.queue.attempts(entry.id))
+            attempts = (*before[:-1], ending.attempt)
+        keep_for = await retention(self._hooks, self._directory(), entry, ending.event, attempts)
+        return replace(ending, keep_for=keep_for)
+
+
+def _settle_one(transaction: Transaction, leased: Leased, result: RecipientResult, transport: str) -> Attempt | None:
+    duration = transaction.now - leased.attempt.started_at
+    is_ours = transaction.queue.settle(leased.entry.id, leased.token, result, transport=transport, duration=duration)
+    return replace(leased.attempt, transport=transport, duration=duration, result=result) if is_ours else None
+
+
+def _log_ending(ending: Ending, *, is_lost: bool) -> None:
+    entry = ending.leased.entry
+    if is_lost:
+        log.warning("ending came too late: the lease is another's, or the entry is gone", entry=entry.id)
+        return
+    log.info(
+        "attempt finished",
+        entry=entry.id,
+        account=entry.account,
+        forward_path=str(entry.forward_path),
+        attempt=entry.attempts,
+        transport=ending.attempt.transport,
+        event=str(ending.event),
+        reply=str(ending.result.reply or ""),
+        error=ending.result.error,
+    )
+
+
+def _all_deferred(members: Sequence[Leased], transport: str, error: str) -> Outcomes:
+    result = RecipientResult(Outcome.DEFERRED, error=error)
+    return Outcomes(tuple(members), transport, (result,) * len(members))

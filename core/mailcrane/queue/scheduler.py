@@ -1,0 +1,280 @@
+"""The loop that finds what is due and has it attempted.
+
+It waits until something is due or the topic ``queue`` is woken, leases what is due as far as there is room, and starts
+one task per message and domain. One unit begins a batch of attempts: when it is committed, they are counted.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections import Counter
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import timedelta
+
+import trio
+
+from mailcrane.config.directory import Directory
+from mailcrane.config.static import QueueConfig
+from mailcrane.model.clock import Clock
+from mailcrane.observe.log import get_log, log_context
+from mailcrane.plugin.caller import Hooks
+from mailcrane.queue.attempt import Attempter
+from mailcrane.queue.grouping import group
+from mailcrane.queue.schedule import next_due_at
+from mailcrane.store.errors import StoreClosed, StoreError, StoreFailed
+from mailcrane.store.records import Leased, Worker
+from mailcrane.store.store import Store
+from mailcrane.store.transaction import Transaction
+from mailcrane.transport.deadline import BoundedCalls, Interrupted
+from mailcrane.transport.prepare import ContentPreparer
+from mailcrane.transport.registry import Transports
+
+log = get_log(__name__)
+
+TOPIC = "queue"
+
+# Taken at once after a crash; the rest follows when these are done.
+_RESUME_LIMIT = 100
+# Between looks when the store does not take a unit, and when what is due cannot be leased.
+_TROUBLE_SECONDS = 5.0
+# For results that are there to be committed, once deliveries were interrupted.
+_SETTLE_SECONDS = 10.0
+
+
+class Scheduler:
+    """Delivers what is in the queue, as one worker.
+
+    Args:
+        directory: Gives the look-ups of the newest configuration.
+        transports: Open; they stay open when the scheduler ends.
+        worker: Holds the leases.
+        clock: The store's.
+    """
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        hooks: Hooks,
+        directory: Callable[[], Directory],
+        transports: Transports,
+        preparer: ContentPreparer,
+        config: QueueConfig,
+        worker: Worker,
+        clock: Clock,
+    ) -> None:
+        self._store = store
+        self._hooks = hooks
+        self._directory = directory
+        self._transports = transports
+        self._preparer = preparer
+        self._config = config
+        self._worker = worker
+        self._clock = clock
+        self._stopping = trio.CancelScope()
+        # What is under way, by entry id.
+        self._held: dict[int, Leased] = {}
+        # Entries under way by recipient domain.
+        self._running: Counter[str] = Counter()
+        # Whether something that is due may be waiting for room.
+        self._is_full = False
+
+    @property
+    def under_way(self) -> int:
+        """How many entries are being attempted or settled."""
+        return len(self._held)
+
+    def stop(self) -> None:
+        """Begin no more attempts; `run` ends when those under way have ended or their time is up."""
+        self._stopping.cancel()
+
+    async def run(
+        self, *, stop_seconds: float = 30.0, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+    ) -> None:
+        """Deliver until `stop` is called.
+
+        Args:
+            stop_seconds: How long deliveries under way may go on after `stop`. Then they are cancelled: their attempts
+                stay counted, and the entries wait for their next due time.
+            task_status: Started when the leases of earlier runs are freed.
+
+        Raises:
+            StoreFailed: the store is dead.
+        """
+        async with trio.open_nursery() as deliveries:
+            calls = BoundedCalls(deliveries)
+            attempter = Attempter(
+                store=self._store,
+                hooks=self._hooks,
+                directory=self._directory,
+                transports=self._transports,
+                preparer=self._preparer,
+                config=self._config,
+                calls=calls,
+            )
+            freed = await self._store.write(
+                lambda transaction: transaction.queue.release_boots(self._worker), key=TOPIC
+            )
+            if freed:
+                log.info("leases of an earlier run are free", count=freed)
+            task_status.started()
+            async with trio.open_nursery() as attempts:
+                attempts.start_soon(self._renew_leases)
+                with self._stopping:
+                    await self._loop(attempts, attempter)
+                with trio.move_on_after(stop_seconds):
+                    await self._wait_until_idle()
+                calls.interrupt()
+                with trio.move_on_after(_SETTLE_SECONDS):
+                    await self._wait_until_idle()
+                if self._held:
+                    log.warning("attempts were left unfinished", entries=sorted(self._held))
+                attempts.cancel_scope.cancel()
+            deliveries.cancel_scope.cancel()
+
+    # --- the loop -----------------------------------------------------------------------------------------------
+
+    async def _loop(self, attempts: trio.Nursery, attempter: Attempter) -> None:
+        may_resume = True
+        while True:
+            seen = self._store.wakeups.version(TOPIC)
+            try:
+                if may_resume:
+                    await self._resume(attempts, attempter)
+                wait_seconds = await self._start_due(attempts, attempter)
+            except (StoreFailed, StoreClosed):
+                raise
+            except StoreError as error:
+                log.error("the queue cannot go on", problem=str(error), again_in_seconds=_TROUBLE_SECONDS)
+                wait_seconds = _TROUBLE_SECONDS
+            # What another worker left settling is found when its lease ends, of which nobody tells.
+            with trio.move_on_after(min(wait_seconds, self._config.lease_seconds)) as waiting:
+                await self._store.wakeups.wait(TOPIC, seen=seen)
+            may_resume = waiting.cancelled_caught
+
+    async def _start_due(self, attempts: trio.Nursery, attempter: Attempter) -> float:
+        """Start what is due and fits; returns the seconds until something may be due next."""
+        while True:
+            room = self._config.concurrency - len(self._held)
+            if room <= 0:
+                self._is_full = True
+                return float("inf")
+            leased = await self._lease(room)
+            self._is_full = False
+            for members in group(leased):
+                attempts.start_soon(self._attempt, attempter.attempt, members)
+            if len(leased) < room:
+                break
+        full = [domain for domain, count in self._running.items() if count >= self._config.concurrency_per_domain]
+        self._is_full = bool(full)
+        due_at = await self._store.read(lambda transaction: transaction.queue.next_due_at(exclude_domains=full))
+        if due_at is None:
+            return float("inf")
+        seconds = (due_at - self._clock.now()).total_seconds()
+        return seconds if seconds > 0 else (_TROUBLE_SECONDS if not leased else 0.0)
+
+    async def _lease(self, room: int) -> list[Leased]:
+        running = dict(self._running)
+
+        def begin(transaction: Transaction) -> list[Leased]:
+            return transaction.queue.begin_attempts(
+                self._worker,
+                transaction.now + self._lease_length,
+                room,
+                next_due_at=next_due_at,
+                per_domain=self._config.concurrency_per_domain,
+                running=running,
+            )
+
+        # Cancelling the wait would not undo the unit: what it leased is to be known here.
+        with trio.CancelScope(shield=True):
+            leased = await self._store.write(begin, key=TOPIC)
+            for one in leased:
+                self._hold(one)
+        return leased
+
+    async def _resume(self, attempts: trio.Nursery, attempter: Attempter) -> None:
+        with trio.CancelScope(shield=True):
+            settling = await self._store.write(
+                lambda transaction: transaction.queue.settling(
+                    self._worker, transaction.now + self._lease_length, _RESUME_LIMIT
+                ),
+                key=TOPIC,
+            )
+            for leased in settling:
+                self._hold(leased)
+        for leased in settling:
+            attempts.start_soon(self._attempt, attempter.resume, (leased,))
+
+    # --- one attempt --------------------------------------------------------------------------------------------
+
+    async def _attempt(self, attempt: Callable[[Sequence[Leased]], Awaitable[None]], members: Sequence[Leased]) -> None:
+        try:
+            with log_context(entry=members[0].entry.id):
+                await attempt(members)
+        except Interrupted:
+            await self._put_back(members)
+        except (StoreFailed, StoreClosed):
+            raise
+        except Exception:
+            # The top of an attempt. The entries are taken up again when their leases end.
+            log.exception("attempt ended with an error", entries=[leased.entry.id for leased in members])
+        finally:
+            for leased in members:
+                self._let_go(leased)
+
+    async def _put_back(self, members: Sequence[Leased]) -> None:
+        """Free the leases of deliveries that were interrupted; those of the group that are done are not touched."""
+
+        def put_back(transaction: Transaction) -> None:
+            for leased in members:
+                transaction.queue.reschedule(leased.entry.id, leased.token, leased.entry.due_at)
+
+        await self._store.write(put_back, key=TOPIC)
+
+    def _hold(self, leased: Leased) -> None:
+        self._held[leased.entry.id] = leased
+        self._running[leased.entry.forward_path.domain] += 1
+
+    def _let_go(self, leased: Leased) -> None:
+        if self._held.get(leased.entry.id) is leased:
+            del self._held[leased.entry.id]
+        domain = leased.entry.forward_path.domain
+        self._running[domain] -= 1
+        if not self._running[domain]:
+            del self._running[domain]
+        if self._is_full or self._stopping.cancel_called:
+            self._store.wakeups.wake(TOPIC)
+
+    async def _wait_until_idle(self) -> None:
+        while self._held:
+            await self._store.wakeups.wait(TOPIC, seen=self._store.wakeups.version(TOPIC))
+
+    # --- leases -------------------------------------------------------------------------------------------------
+
+    @property
+    def _lease_length(self) -> timedelta:
+        return timedelta(seconds=self._config.lease_seconds)
+
+    async def _renew_leases(self) -> None:
+        while True:
+            await trio.sleep(self._config.lease_seconds / 3)
+            leases = [(entry_id, leased.token) for entry_id, leased in self._held.items()]
+            if not leases:
+                continue
+            try:
+                kept = await self._store.write(
+                    functools.partial(_renew, leases=leases, length=self._lease_length), key=TOPIC
+                )
+            except (StoreFailed, StoreClosed):
+                raise
+            except StoreError as error:
+                log.error("leases could not be renewed", problem=str(error))
+                continue
+            lost = sorted(entry_id for entry_id, _ in leases if entry_id in self._held and entry_id not in kept)
+            if lost:
+                log.warning("leases are lost; what comes of these attempts changes nothing", entries=lost)
+
+
+def _renew(transaction: Transaction, *, leases: list[tuple[int, int]], length: timedelta) -> set[int]:
+    return transaction.queue.renew(leases, transaction.now + length)

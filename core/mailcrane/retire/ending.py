@@ -1,0 +1,90 @@
+"""The last unit of an attempt: the entry leaves the queue, or gets a new due time, with the events that tell of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from mailcrane.model.delivery import Attempt, Outcome, RecipientResult
+from mailcrane.model.event import EventKind, NewEvent
+from mailcrane.model.retired import Retired
+from mailcrane.retire import events
+from mailcrane.store.records import Leased
+from mailcrane.store.transaction import Transaction
+
+
+class Ending(Struct, frozen=True):
+    """What an attempt comes to for one entry, after all hooks were asked.
+
+    Attributes:
+        leased: The entry, with the token of its lease and its last attempt as the transport reported it.
+        result: What the attempt's result is taken for.
+        due_at: When the entry is tried again; None when it leaves the queue.
+        keep_for: How long the retired entry is kept; zero keeps none.
+    """
+
+    leased: Leased
+    result: RecipientResult
+    due_at: datetime | None = None
+    keep_for: timedelta = timedelta(0)
+
+    @property
+    def event(self) -> EventKind:
+        """The event that an application is told of."""
+        if self.due_at is not None:
+            return EventKind.DELAYED
+        return EventKind.DELIVERED if self.result.outcome is Outcome.DELIVERED else EventKind.FAILED
+
+    @property
+    def attempt(self) -> Attempt:
+        """The last attempt with the result that it is taken for."""
+        return replace(self.leased.attempt, result=self.result)
+
+
+def end_attempts(transaction: Transaction, endings: Sequence[Ending]) -> frozenset[int]:
+    """Write endings and their events.
+
+    Returns:
+        The ids of the entries that were not written, because another worker holds them by now or they are gone.
+    """
+    lost: set[int] = set()
+    told: list[NewEvent] = []
+    for ending in endings:
+        entry = ending.leased.entry
+        if not transaction.queue.holds(entry.id, ending.leased.token):
+            lost.add(entry.id)
+        elif ending.due_at is not None:
+            told += _put_off(transaction, ending, ending.due_at)
+        else:
+            told += _retire(transaction, ending)
+    transaction.events.record(told)
+    return frozenset(lost)
+
+
+def _put_off(transaction: Transaction, ending: Ending, due_at: datetime) -> list[NewEvent]:
+    entry, token = ending.leased.entry, ending.leased.token
+    is_revised = ending.result != ending.leased.attempt.result
+    transaction.queue.reschedule(entry.id, token, due_at, result=ending.result if is_revised else None)
+    return [
+        events.attempt_finished(entry, ending.attempt, due_at),
+        events.outgoing(entry, EventKind.DELAYED, ending.result),
+    ]
+
+
+def _retire(transaction: Transaction, ending: Ending) -> list[NewEvent]:
+    entry = ending.leased.entry
+    is_success, is_kept = ending.event is EventKind.DELIVERED, ending.keep_for > timedelta(0)
+    if is_kept:
+        before = transaction.queue.attempts(entry.id)[:-1] if entry.attempts > 1 else ()
+        until = transaction.now + ending.keep_for
+        attempts = (*before, ending.attempt)
+        transaction.retired.add(Retired(entry, ending.event, is_success, transaction.now, until, attempts))
+    transaction.queue.remove(entry.id, ending.leased.token)
+    return [
+        events.attempt_finished(entry, ending.attempt, None),
+        events.outgoing(entry, ending.event, ending.result),
+        events.entry_retired(entry, ending.event, is_success=is_success, is_kept=is_kept),
+    ]
