@@ -1,0 +1,31 @@
+"""TLS over a trio stream (provisional)."""
+
+# ruff: noqa: PLC0414 - the alias is what tells a type checker that a name is re-exported.
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from mailcrane.api._lazy import lazy_names
+
+if TYPE_CHECKING:
+    from mailcrane.tls.certificate import CertificateError as CertificateError
+    from mailcrane.tls.certificate import certificate_names as certificate_names
+    from mailcrane.tls.certificate import names_match as names_match
+    from mailcrane.tls.context import ClientTLS as ClientTLS
+    from mailcrane.tls.context import Verification as Verification
+    from mailcrane.tls.stream import HandshakeFailed as HandshakeFailed
+    from mailcrane.tls.stream import PeerVerification as PeerVerification
+    from mailcrane.tls.stream import TLSStream as TLSStream
+    from mailcrane.tls.stream import TLSTruncated as TLSTruncated
+    from mailcrane.tls.stream import fingerprint as fingerprint
+else:
+    # A type checker sees the names above, and no others.
+    __getattr__, __dir__ = lazy_names(
+        __name__,
+        {
+            "mailcrane.tls.certificate": ("CertificateError", "certificate_names", "names_match"),
+            "mailcrane.tls.context": ("ClientTLS", "Verification"),
+            "mailcrane.tls.stream": ("HandshakeFailed", "PeerVerification", "TLSStream", "TLSTruncated", "fingerprint"),
+        },
+    )
