@@ -11,8 +11,8 @@ from mailcrane.message import charset
 _ENCODED_WORD = re.compile(r"=\?([!-)+-<>@-~]+)(?:\*[A-Za-z0-9-]*)?\?([BbQq])\?([!->@-~ ]*?)\?=")
 _LOOKS_ENCODED = re.compile(r"=\?.*\?=")
 
-# RFC 2047 section 2: an encoded word is at most 75 characters long.
-_MAX_ENCODED_WORD = 75
+# RFC 2047 section 2 allows 75; shorter, so that the first one fits on a line behind the name of its field.
+_MAX_ENCODED_WORD = 64
 _PREFIX, _SUFFIX = "=?utf-8?q?", "?="
 
 # RFC 2047 section 5 (3): the characters that stay themselves where a phrase is allowed, which is safe everywhere.
@@ -57,7 +57,7 @@ def needs_encoding(word: str) -> bool:
 
 
 def encode(text: str) -> Iterator[str]:
-    """Yield the Q-encoded UTF-8 words that stand for a text, each of at most 75 characters, characters kept whole."""
+    """Yield the Q-encoded UTF-8 words that stand for a text, each of at most 64 characters, no character split."""
     room = _MAX_ENCODED_WORD - len(_PREFIX) - len(_SUFFIX)
     current: list[str] = []
     length = 0

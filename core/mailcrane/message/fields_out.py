@@ -69,13 +69,18 @@ def parameters(name: str, value: str, items: Sequence[str]) -> str:
 
 def _words(text: str, *, is_utf8: bool) -> Iterator[str]:
     follows_encoded = False
+    held = 0  # spaces after an encoded word, of which it is not yet known what follows
     for word in text.split(" "):
-        if is_utf8 or not encoded_word.needs_encoding(word):
-            follows_encoded = False
+        if follows_encoded and not word:
+            held += 1
+        elif is_utf8 or not encoded_word.needs_encoding(word):
+            yield from [""] * held
             yield word
+            follows_encoded, held = False, 0
         else:
-            yield from encoded_word.encode(" " + word if follows_encoded else word)
-            follows_encoded = True
+            yield from encoded_word.encode(" " * (1 + held) + word if follows_encoded else word)
+            follows_encoded, held = True, 0
+    yield from [""] * held
 
 
 def _fold(column: int, pieces: Iterator[str] | Sequence[str]) -> str:
