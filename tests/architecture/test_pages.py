@@ -1,0 +1,36 @@
+"""What is made from code is up to date; what every package and decision must have is there."""
+
+from __future__ import annotations
+
+import ast
+import re
+import runpy
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PAGES = runpy.run_path(str(ROOT / "docs" / "generate.py"))["PAGES"]
+
+
+@pytest.mark.parametrize("name", sorted(PAGES))
+def test_a_reference_page_says_what_the_code_says(name: str) -> None:
+    page = ROOT / "docs" / "reference" / name
+    assert page.read_text("utf-8") == PAGES[name](), f"docs/reference/{name} is out of date; run: make docs"
+
+
+@pytest.mark.parametrize("folder", ["core", "plugins", "conformance"])
+def test_every_module_says_what_it_is(folder: str) -> None:
+    silent = [
+        str(path.relative_to(ROOT))
+        for path in sorted((ROOT / folder).rglob("*.py"))
+        if not ast.get_docstring(ast.parse(path.read_text("utf-8")))
+    ]
+    assert silent == []
+
+
+def test_decisions_are_numbered_once() -> None:
+    pages = [path.name for path in sorted((ROOT / "docs" / "decisions").glob("*.md"))]
+    assert all(re.match(r"\d{4}-[a-z0-9-]+\.md\Z", name) for name in pages)
+    numbers = [name[:4] for name in pages]
+    assert len(set(numbers)) == len(numbers)
