@@ -2,10 +2,11 @@
 
 from pathlib import Path
 
-from mailcrane.api import Mailbox, Outcome, RouteChoice
-from mailcrane.testing import ask, made_delivery, made_entry
 from pigeonhole.plugin import PigeonholePlugin
 from pigeonhole.transport import PigeonholeConfig, PigeonholeTransport
+
+from mailcrane.api import Mailbox, Outcome, RouteChoice
+from mailcrane.testing import ask, made_delivery, made_entry
 
 CONFIG = {"domains": ["pigeons.example"]}
 
