@@ -82,6 +82,35 @@ async def read_proxy_header(stream: trio.abc.ReceiveStream) -> tuple[ProxyHeader
             return header, data[length:]
 
 
+class ReceivedStream(trio.abc.Stream):
+    """A stream of which some octets were received already, behind a PROXY header."""
+
+    def __init__(self, inner: trio.abc.Stream, received: bytes) -> None:
+        self._inner = inner
+        self._received = received
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
+        """Give what was received already, then what comes."""
+        if not self._received:
+            return await self._inner.receive_some(max_bytes)
+        await trio.lowlevel.checkpoint()
+        count = len(self._received) if max_bytes is None else max_bytes
+        received, self._received = self._received[:count], self._received[count:]
+        return received
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        """Send."""
+        await self._inner.send_all(data)
+
+    async def wait_send_all_might_not_block(self) -> None:
+        """Wait until something can be sent."""
+        await self._inner.wait_send_all_might_not_block()
+
+    async def aclose(self) -> None:
+        """Close the connection."""
+        await self._inner.aclose()
+
+
 def _parse_v1(data: bytes) -> tuple[ProxyHeader, int] | None:
     if not _V1_BEGIN.startswith(data[: len(_V1_BEGIN)]):
         raise ProxyProtocolError("no PROXY header at the beginning of the connection")
