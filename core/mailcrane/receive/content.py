@@ -7,30 +7,27 @@ from collections.abc import AsyncIterator
 import msgspec
 
 from mailcrane.message.content import BytesContent
+from mailcrane.message.header import MAX_HEADER_OCTETS
 from mailcrane.message.inspection import Inspection, Inspector
 from mailcrane.message.structure import Part, Structure
+from mailcrane.store.content import StagedContent
+from mailcrane.store.errors import UnknownContent
 from mailcrane.store.records import CHUNK_OCTETS
 from mailcrane.store.store import Store
 
-MAX_HEADER_OCTETS = 1024 * 1024
-"""Of a staged message's header this much is held in memory; `mailcrane.message.header` refuses longer ones."""
 
-_STORE_KEY = "content"
-
-
-class StagedContent:
-    """Implements `mailcrane.model.message.Content` over octets that are staged in the store and not yet a message.
+class LargeContent:
+    """Implements `mailcrane.model.message.Content` over what is staged in the store and not yet a message.
 
     Attributes:
         staged_id: To be adopted by the unit that stores the message.
         inspection: Of the octets that arrived.
     """
 
-    __slots__ = ("_count", "_header", "_store", "inspection", "staged_id")
+    __slots__ = ("_header", "_store", "inspection", "staged_id")
 
-    def __init__(self, store: Store, staged_id: int, count: int, header: bytes, inspection: Inspection) -> None:
+    def __init__(self, store: Store, staged_id: int, header: bytes, inspection: Inspection) -> None:
         self._store = store
-        self._count = count
         self._header = header
         self.staged_id = staged_id
         self.inspection = inspection
@@ -47,13 +44,18 @@ class StagedContent:
 
     async def chunks(self) -> AsyncIterator[bytes]:
         """Yield all octets, one read of the store for each chunk."""
-        for index in range(1, self._count + 1):
-            octets = await self._store.read(
-                lambda transaction, index=index: transaction.content.read_chunk(self.staged_id, index)  # type: ignore[misc]
-            )
-            if octets is None:
-                raise LookupError(f"chunk {index} of staged content {self.staged_id} is gone")
-            yield octets
+        position, index = 0, 1  # Chunk 0 is for what is put in front.
+        while position < self.size_octets:
+            chunk = await self._read(index)
+            yield chunk
+            position += len(chunk)
+            index += 1
+
+    async def _read(self, index: int) -> bytes:
+        chunk = await self._store.read(lambda transaction: transaction.content.read_chunk(self.staged_id, index))
+        if not chunk:
+            raise UnknownContent(f"staged content {self.staged_id} is gone")
+        return chunk
 
 
 class ContentCollector:
@@ -63,16 +65,15 @@ class ContentCollector:
         store: Where a message larger than 256 KB is staged.
     """
 
-    __slots__ = ("_count", "_head", "_inspector", "_octets", "_pieces", "_staged_id", "_store")
+    __slots__ = ("_head", "_inspector", "_octets", "_pieces", "_staged", "_store")
 
     def __init__(self, store: Store) -> None:
         self._store = store
         self._pieces: list[bytes] = []
         self._octets = 0
-        self._staged_id = 0
-        self._count = 0
-        self._head = b""
+        self._staged: StagedContent | None = None
         self._inspector: Inspector | None = None
+        self._head = b""
 
     def add(self, octets: bytes) -> bool:
         """Take octets; True asks for `flush` before the next ones."""
@@ -81,51 +82,46 @@ class ContentCollector:
         return self._octets > CHUNK_OCTETS
 
     async def flush(self) -> None:
-        """Stage what is held, save the last incomplete chunk."""
-        data = b"".join(self._pieces)
-        whole = len(data) - len(data) % CHUNK_OCTETS
-        chunks = [data[start : start + CHUNK_OCTETS] for start in range(0, whole, CHUNK_OCTETS)]
-        self._pieces, self._octets = ([data[whole:]] if whole < len(data) else []), len(data) - whole
-        await self._stage(chunks)
+        """Stage what is held.
 
-    async def finish(self) -> BytesContent | StagedContent:
-        """Return the message."""
-        if not self._staged_id:
-            return BytesContent(self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces))
+        Raises:
+            StoreError: it cannot be stored; the message cannot be taken.
+        """
+        octets = self._take()
+        if self._staged is None or self._inspector is None:
+            self._staged, self._inspector = StagedContent(self._store), Inspector()
+        if len(self._head) < MAX_HEADER_OCTETS and b"\r\n\r\n" not in self._head:
+            self._head += octets
+        self._inspector.feed(octets)
+        await self._staged.append(octets)
+
+    async def finish(self) -> BytesContent | LargeContent:
+        """Return the message.
+
+        Raises:
+            StoreError: it cannot be stored.
+        """
+        if self._staged is None or self._inspector is None:
+            return BytesContent(self._take())
         if self._octets:
-            await self._stage([b"".join(self._pieces)])
-            self._pieces, self._octets = [], 0
-        assert self._inspector is not None, "it was made with the staged content"
+            await self.flush()
         inspection = self._inspector.finish()
         header = self._head[: inspection.body_offset]
         if inspection.is_terminated:
-            header = header[:-2] if header.endswith(b"\r\n\r\n") or header == b"\r\n" else header
-        return StagedContent(self._store, self._staged_id, self._count, header, inspection)
+            header = header[:-2]
+        return LargeContent(self._store, await self._staged.finish(), header, inspection)
 
     async def drop(self) -> None:
-        """Remove what was staged; the message is not wanted."""
-        staged_id, self._staged_id = self._staged_id, 0
-        self._pieces, self._octets = [], 0
-        if staged_id:
-            await self._store.write(lambda transaction: transaction.content.stage_drop(staged_id), key=_STORE_KEY)
+        """Remove what was staged and was not adopted; the message is not wanted."""
+        self._take()
+        if self._staged is not None:
+            await self._staged.drop()
 
-    async def _stage(self, chunks: list[bytes]) -> None:
-        if self._inspector is None:
-            self._inspector = Inspector()
-            self._staged_id = await self._store.write(
-                lambda transaction: transaction.content.stage_begin(), key=_STORE_KEY
-            )
-        for chunk in chunks:
-            self._inspector.feed(chunk)
-            if len(self._head) < MAX_HEADER_OCTETS and (not self._head or b"\r\n\r\n" not in self._head):
-                self._head += chunk
-            self._count += 1
-            await self._store.write(
-                lambda transaction, index=self._count, chunk=chunk: transaction.content.stage_append(  # type: ignore[misc]
-                    self._staged_id, index, chunk
-                ),
-                key=_STORE_KEY,
-            )
+    def _take(self) -> bytes:
+        pieces = self._pieces
+        octets = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        self._pieces, self._octets = [], 0
+        return octets
 
 
 def moved(structure: Structure, by: int) -> Structure:

@@ -267,12 +267,7 @@ class IncomingReceiver:
         ]
         if entries:
             events += queued_events(entries, transaction.queue.add(entries))
-            if not self._is_held:
-                transaction.wake("queue")
         transaction.events.record(events)
-        transaction.wake("events")
-        for place in places:
-            transaction.wake(f"account:{place.account}")
 
 
 def queued_events(entries: Sequence[NewEntry], ids: Sequence[int]) -> list[NewEvent]:

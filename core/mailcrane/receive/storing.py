@@ -5,7 +5,7 @@ from __future__ import annotations
 from mailcrane.message.content import BytesContent
 from mailcrane.message.inspection import inspect
 from mailcrane.model.message import Content, ContentInfo
-from mailcrane.receive.content import StagedContent, moved
+from mailcrane.receive.content import LargeContent, moved
 from mailcrane.store.records import ContentDraft
 from mailcrane.store.transaction import Transaction
 
@@ -49,7 +49,7 @@ class Storable:
             content: As it arrived.
             origin: Names the transaction that it came in, for ever.
         """
-        if isinstance(content, StagedContent):
+        if isinstance(content, LargeContent):
             seen = content.inspection
             draft = ContentDraft(
                 seen.body_offset + len(prefix),

@@ -31,7 +31,7 @@ from mailcrane.observe.log import get_log
 from mailcrane.observe.metrics import Counter
 from mailcrane.plugin.caller import Hooks
 from mailcrane.plugin.errors import HookFailed
-from mailcrane.receive.content import StagedContent
+from mailcrane.receive.content import LargeContent
 from mailcrane.receive.incoming import BUDGET_SECONDS, queued_events
 from mailcrane.receive.storing import Storable, origin_of
 from mailcrane.smtp import replies
@@ -326,10 +326,6 @@ class _Plan(Struct, frozen=True):
                     flags=("\\Seen", "$NotJunk"),
                     prefix=submission.sent_copy.prefix,
                 )
-                transaction.wake(f"account:{submission.identity.account}")
-        if not self.is_held:
-            transaction.wake("queue")
-        transaction.wake("events")
         return ids
 
 
@@ -344,7 +340,7 @@ def _read_header(submission: Submission) -> Header:
     if isinstance(content, BytesContent):
         is_terminated = content.octets.startswith(b"\r\n", len(octets))
     else:
-        is_terminated = not isinstance(content, StagedContent) or content.inspection.is_terminated
+        is_terminated = not isinstance(content, LargeContent) or content.inspection.is_terminated
     if not is_terminated:
         raise SubmissionRefused("malformedMessage", _NO_SEPARATOR)
     try:
