@@ -26,7 +26,7 @@ from mailcrane.message.trace import new_message_id
 _MAX_LINE_OCTETS = 76
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _FIELD_NAME = re.compile(r"[!-9;-~]+\Z")
-_LONG_OR_BARE = re.compile(rb"[^\n]{77}|\r(?!\n)")
+_LONG_OR_BARE = re.compile(rb"[^\n]{77}|\r")
 _USER_AGENT_NAMES = frozenset({"user-agent", "x-mailer"})
 
 
@@ -143,9 +143,9 @@ def _multipart(subtype: str, parts: Sequence[_Body]) -> _Body:
 
 
 def _text(subtype: str, text: str, *, is_utf8: bool) -> _Body:
-    if not text.endswith("\n"):
-        text += "\n"
-    octets = text.encode("utf-8", "replace").replace(b"\r\n", b"\n")
+    octets = text.encode().replace(b"\r\n", b"\n")
+    if not octets.endswith(b"\n"):
+        octets += b"\n"
     is_ascii = octets.isascii()
     is_quoted = _LONG_OR_BARE.search(octets) is not None
     octets = octets.replace(b"\n", b"\r\n")
@@ -189,6 +189,8 @@ def _check(draft: Draft) -> None:
         for person in people:
             _check_text(f"display name in {place}", person.name)
     _check_text("subject", draft.subject)
+    _check_unicode("text", draft.text)
+    _check_unicode("HTML", draft.html)
     if draft.message_id:
         _check_text("message id", draft.message_id)
         if not _is_bracketed(draft.message_id):
@@ -214,6 +216,10 @@ def _is_bracketed(message_id: str) -> bool:
 def _check_text(field: str, text: str) -> None:
     if _CONTROL.search(text):
         raise CompositionError("user", field, "control characters are not allowed")
+    _check_unicode(field, text)
+
+
+def _check_unicode(field: str, text: str) -> None:
     try:
         text.encode()
     except UnicodeEncodeError:

@@ -142,6 +142,7 @@ def test_smtputf8_is_used_only_for_a_local_part_that_needs_it() -> None:
         ("x" * 76, "7bit", "us-ascii"),
         ("x" * 77, "quoted-printable", "us-ascii"),
         ("é" * 39, "quoted-printable", "utf-8"),
+        ("a\r", "quoted-printable", "us-ascii"),
         ("a\rb", "quoted-printable", "us-ascii"),
         ("a\r\nb\n", "7bit", "us-ascii"),
     ],
@@ -221,6 +222,7 @@ def test_a_large_file_is_composed_in_pieces() -> None:
         ({"attached_files": (DraftFile(b"", "a", "nonsense"),)}, "content type"),
         ({"inline_files": (DraftFile(b"", "a", content_id="a\nb"),)}, "content id"),
         ({"subject": "\ud800"}, "subject"),
+        ({"text": "\ud800"}, "text"),
     ],
 )
 def test_control_characters_are_refused_with_the_field_they_are_in(fields: dict[str, object], field: str) -> None:
