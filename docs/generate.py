@@ -1,32 +1,44 @@
-"""Writes the pages of docs/reference that are made from code. Run by ``make docs``; a test compares.
+"""Writes what docs takes from code: the reference pages, and the files that pages show. Run by ``make docs``.
 
-``python docs/generate.py`` writes them; with ``--check`` it only says which are out of date.
+``python docs/generate.py`` writes; with ``--check`` it only says what is out of date. After a marker
+``<!-- file: PATH -->`` in a page stands the text of that file, which is real and tested where it lies.
 """
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import mailcrane.config.describe
 import mailcrane.plugin.reference
 
-import mailcrane.config.describe
+DOCS = Path(__file__).resolve().parent
 
-REFERENCE = Path(__file__).parent / "reference"
-
-PAGES: dict[str, Callable[[], str]] = {
-    "config.md": mailcrane.config.describe.render_markdown,
-    "hooks.md": mailcrane.plugin.reference.render,
+REFERENCE: dict[str, Callable[[], str]] = {
+    "reference/config.md": mailcrane.config.describe.render_markdown,
+    "reference/hooks.md": mailcrane.plugin.reference.render,
 }
+
+_SHOWN = re.compile(r"<!-- file: (?P<path>\S+) -->\n(?:\n```\w*\n.*?\n```\n)?", re.DOTALL)
+_LANGUAGES = {".py": "python", ".toml": "toml", ".part": "toml", ".sh": "sh"}
+
+
+def pages() -> dict[str, str]:
+    """Every page that takes something from code, by its path below docs, as it has to be."""
+    made = {name: render() for name, render in REFERENCE.items()}
+    for page in sorted(DOCS.rglob("*.md")):
+        name = str(page.relative_to(DOCS))
+        if name not in made and _SHOWN.search(page.read_text("utf-8")):
+            made[name] = _with_files(page)
+    return made
 
 
 def stale_pages() -> list[str]:
     """Return the names of pages that are not what the code says."""
     return [
-        name
-        for name, render in PAGES.items()
-        if not (REFERENCE / name).exists() or (REFERENCE / name).read_text("utf-8") != render()
+        name for name, text in pages().items() if not (DOCS / name).exists() or (DOCS / name).read_text("utf-8") != text
     ]
 
 
@@ -35,12 +47,22 @@ def main() -> int:
     stale = stale_pages()
     if "--check" in sys.argv:
         for name in stale:
-            print(f"docs/reference/{name} is out of date; run: make docs", file=sys.stderr)
+            print(f"docs/{name} is out of date; run: make docs", file=sys.stderr)
         return 1 if stale else 0
-    for name in stale:
-        (REFERENCE / name).write_text(PAGES[name](), "utf-8")
-        print(f"docs/reference/{name} written")
+    for name, text in pages().items():
+        if name in stale:
+            (DOCS / name).write_text(text, "utf-8")
+            print(f"docs/{name} written")
     return 0
+
+
+def _with_files(page: Path) -> str:
+    def block(found: re.Match[str]) -> str:
+        path = page.parent / found["path"]
+        text = path.read_text("utf-8").rstrip()
+        return f"<!-- file: {found['path']} -->\n\n```{_LANGUAGES[path.suffix]}\n{text}\n```\n"
+
+    return _SHOWN.sub(block, page.read_text("utf-8"))
 
 
 if __name__ == "__main__":

@@ -78,8 +78,8 @@ class ScriptedPeer:
 
     @property
     def messages(self) -> list[Transaction]:
-        """The transactions whose content came in whole; one without content, a lone final dot, does not count."""
-        return [one for one in self.transactions if one.octets]
+        """The transactions whose content was taken for someone."""
+        return [one for one in self.transactions if one.octets is not None and one.forward_paths]
 
     async def wait_until_closed(self, seconds: float) -> bool:
         """Wait until every connection was closed by the client; False when time is up."""

@@ -110,10 +110,10 @@ def mailcrane(*, deliver: bool = False, dkim: bool = False) -> Iterator[Ours]:
 
 
 def _configure(folder: Path, *, deliver: bool, dkim: bool) -> None:
-    from mailcrane.message.dkim import generate_key  # noqa: PLC0415  only this benchmark needs it
-    from mailcrane.tls.certificate import self_signed  # noqa: PLC0415
+    from mailcrane.message.dkim_keys import generate_key  # noqa: PLC0415  only this benchmark needs it
+    from mailcrane.tls.certificate import make_self_signed  # noqa: PLC0415
 
-    certificate, key = self_signed(("mail.bench.example",), ("127.0.0.1",))
+    certificate, key = make_self_signed(("mail.bench.example", "127.0.0.1"))
     (folder / "bench.crt").write_bytes(certificate)
     (folder / "bench.key").write_bytes(key)
     (folder / "mailcrane.toml").write_text(

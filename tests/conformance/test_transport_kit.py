@@ -14,7 +14,7 @@ import trio
 
 from mailcrane.api import Delivery, Mailbox, Outcome, RecipientResult, Reply
 from mailcrane_conformance import transport as kit
-from mailcrane_conformance.kit import Answer
+from mailcrane_conformance.kit import Answer, Result
 
 
 @dataclass(frozen=True)
@@ -252,7 +252,7 @@ MUTANTS: dict[str, Faults] = {
 }
 
 
-def _failed(results: Sequence[kit.Result]) -> list[str]:
+def _failed(results: Sequence[Result]) -> list[str]:
     return [result.id for result in results if result.answer is Answer.FAILED]
 
 
