@@ -246,13 +246,14 @@ class ClientConnection:
                 if keyword not in self.extensions:
                     raise LocalProtocolError(f"the server does not support {keyword}")
                 parameters += f" {keyword}"
+        commands = [("MAIL", _command(f"MAIL FROM:<{reverse_path}>{parameters}"))]
+        commands.extend(("RCPT", _command(f"RCPT TO:<{path}>")) for path in forward_paths)
+        commands.append(("DATA", b"DATA\r\n"))
         self._begin(_Step.ENVELOPE)
         self._mail_reply = self._data_reply = None
         self._rcpt_replies = []
         self._recipient_count = len(forward_paths)
-        self._unsent = deque([("MAIL", _command(f"MAIL FROM:<{reverse_path}>{parameters}"))])
-        self._unsent.extend(("RCPT", _command(f"RCPT TO:<{path}>")) for path in forward_paths)
-        self._unsent.append(("DATA", b"DATA\r\n"))
+        self._unsent = deque(commands)
         self._pump()
 
     def send_content(self, octets: bytes) -> bytes:
