@@ -18,7 +18,8 @@ from mailcrane.store.repository.accounts import Accounts
 from mailcrane.store.sql import SQL, Row, Unit, from_us, to_us
 
 _COLUMNS = "e.account_id, a.name, e.number, e.kind, e.at, e.entry_id, e.data"
-_FROM = "FROM events e JOIN accounts a ON a.id = e.account_id"
+# A removed account has no name: what it left is not found.
+_FROM = "FROM events e JOIN accounts a ON a.id = e.account_id AND a.name IS NOT NULL"
 
 _data_decoder = msgspec.json.Decoder(dict[str, Any])
 _event_decoder = msgspec.json.Decoder(Event)
@@ -126,8 +127,7 @@ class EventsRepository:
     def outgoing_pending(self, limit: int) -> list[Event]:
         """Return events of outgoing kinds that no webhook calls were made of yet, the oldest first."""
         rows = self._sql.rows(
-            f"SELECT {_COLUMNS} {_FROM} WHERE e.is_pending = 1 AND a.name IS NOT NULL"
-            " ORDER BY e.at, e.account_id, e.number LIMIT ?",
+            f"SELECT {_COLUMNS} {_FROM} WHERE e.is_pending = 1 ORDER BY e.at, e.account_id, e.number LIMIT ?",
             (limit,),
         )
         return [_event(row) for row in rows]

@@ -36,7 +36,8 @@ _COLUMNS = (
     " e.extra"
 )
 _WIDTH = 24
-_FROM = "FROM entries e JOIN accounts a ON a.id = e.account_id"
+# A removed account has no name: what it left is not found.
+_FROM = "FROM entries e JOIN accounts a ON a.id = e.account_id AND a.name IS NOT NULL"
 
 _extra_decoder = msgspec.json.Decoder(dict[str, str])
 _result_decoder = msgspec.json.Decoder(RecipientResult)

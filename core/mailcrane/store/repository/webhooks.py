@@ -25,7 +25,8 @@ _COLUMNS = (
     " c.results"
 )
 _WIDTH = 11
-_FROM = "FROM calls c JOIN accounts a ON a.id = c.account_id"
+# A removed account has no name: what it left is not found.
+_FROM = "FROM calls c JOIN accounts a ON a.id = c.account_id AND a.name IS NOT NULL"
 
 _target_decoder = msgspec.json.Decoder(WebhookTarget)
 _results_decoder = msgspec.json.Decoder(tuple[CallResult, ...])
