@@ -1,0 +1,355 @@
+"""The HTTP client for addresses that somebody else wrote: webhooks, policies, reports.
+
+A name is resolved once and the address that was checked is the one that is connected to, so that an answer which
+changes in between leads nowhere. There are no redirects, no proxies from the environment, no cookies, no
+decompression; a response and the whole time are bounded. httpcore speaks HTTP/1.1 and keeps connections; ours are
+the network below it, TLS, and the limits.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ipaddress
+import ssl
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from contextvars import ContextVar
+from typing import Any
+from urllib.parse import quote, urlsplit
+
+import httpcore2 as httpcore
+import trio
+from msgspec import Struct
+
+from mailcrane.http.guard import AddressGuard, IPAddress
+from mailcrane.model.address import AddressError, parse_domain
+from mailcrane.tls.context import ClientTLS
+from mailcrane.tls.stream import TLSStream
+
+Resolve = Callable[[str], Awaitable[Sequence[str]]]
+Connect = Callable[[str, int], Awaitable[trio.abc.Stream]]
+
+_KEEP_ALIVE_SECONDS = 5.0
+_CONNECT_SECONDS = 10.0
+_MAX_ADDRESSES = 4
+# A connection kept alive may be closed by the server at any moment; a second one may be as old as the first.
+_MAX_TRIES = 3
+# What is outside of ASCII or not allowed in a request target is percent-encoded; what is encoded stays.
+_TARGET_SAFE = "/?:@!$&'()*+,;=-._~%[]"
+
+
+class HTTPClientError(Exception):
+    """There is no response; the message says why and is safe to show to the owner of the URL."""
+
+
+class URLRefused(HTTPClientError):
+    """The URL is not one that can be fetched."""
+
+
+class AddressRefused(HTTPClientError):
+    """The host has only addresses that must not be reached."""
+
+
+class ConnectFailed(HTTPClientError):
+    """The host cannot be resolved or reached, or there is no trusted TLS with it."""
+
+
+class ResponseFailed(HTTPClientError):
+    """The connection was lost before a response, or the response breaks HTTP."""
+
+
+class RequestTimedOut(HTTPClientError):
+    """There was no whole response in time."""
+
+
+class HTTPResponse(Struct, frozen=True):
+    """A response.
+
+    Attributes:
+        headers: Names in lower case; of several with one name, the last.
+        body: Its beginning, up to the limit that was asked for.
+        is_truncated: Whether there was more.
+    """
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+    is_truncated: bool = False
+
+
+class GuardedClient:
+    """A client with a pool of connections. Use it from any task; close it with `aclose`."""
+
+    def __init__(
+        self,
+        *,
+        allow_networks: Iterable[str] = (),
+        resolve: Resolve | None = None,
+        connect: Connect | None = None,
+        tls: ClientTLS | None = None,
+        max_connections: int = 100,
+    ) -> None:
+        """Make a client; nothing is opened yet.
+
+        Args:
+            allow_networks: Networks, as CIDR, that may be reached although they are not global.
+            resolve: Gives the addresses of a host name; None asks the system.
+            connect: Opens a connection to an address and port; for tests.
+            tls: None verifies certificates with the system's CAs.
+            max_connections: More requests than that wait for each other.
+        """
+        self._pool = httpcore.AsyncConnectionPool(
+            # httpcore wants one and sets ALPN on it; the TLS is ours.
+            ssl_context=ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT),
+            network_backend=_Network(
+                AddressGuard(allow_networks), resolve or resolve_by_system, connect or _connect, tls or ClientTLS()
+            ),
+            max_connections=max_connections,
+            max_keepalive_connections=max_connections,
+            keepalive_expiry=_KEEP_ALIVE_SECONDS,
+        )
+
+    async def post(
+        self,
+        url: str,
+        *,
+        headers: Mapping[str, str],
+        body: bytes,
+        timeout: float = 60.0,  # noqa: ASYNC109 - bounds the whole, over tries, and has its own error
+        max_response_octets: int = 65536,
+    ) -> HTTPResponse:
+        """Post a body.
+
+        A connection kept alive that turns out to be closed is replaced and the request sent again.
+
+        Raises:
+            HTTPClientError: there is no response. Redirects and errors of the server are responses.
+        """
+        return await self._request("POST", url, headers, body, seconds=timeout, limit=max_response_octets)
+
+    async def get(
+        self,
+        url: str,
+        *,
+        headers: Mapping[str, str] | None = None,
+        timeout: float = 60.0,  # noqa: ASYNC109 - as for post
+        max_response_octets: int = 65536,
+    ) -> HTTPResponse:
+        """Get a resource.
+
+        Raises:
+            HTTPClientError: there is no response. Redirects and errors of the server are responses.
+        """
+        return await self._request("GET", url, headers or {}, b"", seconds=timeout, limit=max_response_octets)
+
+    async def aclose(self) -> None:
+        """Close all connections."""
+        await self._pool.aclose()
+
+    async def _request(
+        self, method: str, url: str, headers: Mapping[str, str], body: bytes, *, seconds: float, limit: int
+    ) -> HTTPResponse:
+        target, host = parse_url(url)
+        fields = [(b"Host", host)]
+        for name, value in headers.items():
+            fields.append((name.encode("ascii"), value.encode("utf-8")))
+        if body or method == "POST":
+            fields.append((b"Content-Length", b"%d" % len(body)))
+        with trio.move_on_after(seconds):
+            return await self._try(method, target, fields, body, limit)
+        raise RequestTimedOut(f"no response within {seconds:g} s")
+
+    async def _try(
+        self, method: str, target: httpcore.URL, headers: list[tuple[bytes, bytes]], body: bytes, limit: int
+    ) -> HTTPResponse:
+        tries = 0
+        while True:
+            tries += 1
+            _is_fresh.set(False)
+            try:
+                response = await self._pool.handle_async_request(
+                    httpcore.Request(method, target, headers=headers, content=body)
+                )
+            except httpcore.LocalProtocolError as error:
+                raise URLRefused(f"not a valid request: {error}") from None
+            except (httpcore.NetworkError, httpcore.RemoteProtocolError) as error:
+                if tries < _MAX_TRIES and not _is_fresh.get():
+                    continue
+                raise ResponseFailed(_words(error)) from None
+            return await _read(response, limit)
+
+
+async def resolve_by_system(host: str) -> list[str]:
+    """Ask the system's resolver for a host's addresses.
+
+    Raises:
+        OSError: there are none.
+    """
+    found = await trio.socket.getaddrinfo(host, None, type=trio.socket.SOCK_STREAM)
+    # A dict keeps their order, which says which to prefer.
+    return list(dict.fromkeys(str(entry[4][0]) for entry in found))
+
+
+def parse_url(url: str) -> tuple[httpcore.URL, bytes]:
+    """Return the parts of a URL as they travel, and the value of ``Host``.
+
+    Raises:
+        URLRefused: the URL is not one that can be fetched.
+    """
+    if any(character <= " " or character == "\x7f" for character in url):
+        raise URLRefused("the URL has a space or control character")
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError as error:
+        raise URLRefused(f"not a URL: {error}") from None
+    if parts.scheme not in {"http", "https"}:
+        raise URLRefused("the URL is neither http nor https")
+    if parts.username is not None or parts.password is not None:
+        raise URLRefused("the URL has a user name or password; give an Authorization header instead")
+    name = parts.hostname or ""
+    try:
+        host = str(ipaddress.ip_address(name))
+    except ValueError:
+        try:
+            host = parse_domain(name)
+        except AddressError:
+            raise URLRefused("the URL has no valid host name") from None
+    path = quote(parts.path or "/", safe=_TARGET_SAFE)
+    if parts.query:
+        path += "?" + quote(parts.query, safe=_TARGET_SAFE)
+    shown = f"[{host}]" if ":" in host else host
+    if port is not None and port != {"http": 80, "https": 443}[parts.scheme]:
+        shown += f":{port}"
+    target = httpcore.URL(scheme=parts.scheme, host=host, port=port, target=path)
+    return target, shown.encode("ascii")
+
+
+async def _read(response: httpcore.Response, limit: int) -> HTTPResponse:
+    body = bytearray()
+    try:
+        async with contextlib.aclosing(_chunks(response)) as chunks:
+            async for chunk in chunks:
+                body += chunk
+                if len(body) > limit:
+                    break
+    except (httpcore.NetworkError, httpcore.RemoteProtocolError) as error:
+        raise ResponseFailed(f"the response is not whole: {_words(error)}") from None
+    finally:
+        await response.aclose()
+    headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in response.headers}
+    return HTTPResponse(response.status, headers, bytes(body[:limit]), len(body) > limit)
+
+
+def _chunks(response: httpcore.Response) -> Any:
+    """The body's own iterator, an asynchronous generator, so that it can be closed before its end."""
+    stream: Any = response.stream
+    return aiter(stream)
+
+
+# Whether the connection of the request that this task makes was opened for it.
+_is_fresh: ContextVar[bool] = ContextVar("_is_fresh", default=False)
+
+
+class _Network(httpcore.AsyncNetworkBackend):
+    """Opens connections for httpcore, to addresses that may be reached."""
+
+    def __init__(self, guard: AddressGuard, resolve: Resolve, connect: Connect, tls: ClientTLS) -> None:
+        self._guard = guard
+        self._resolve = resolve
+        self._connect = connect
+        self._tls = tls
+
+    async def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,  # noqa: ASYNC109 - httpcore's signature
+        local_address: str | None = None,
+        socket_options: Iterable[Any] | None = None,
+    ) -> httpcore.AsyncNetworkStream:
+        _is_fresh.set(True)
+        problem = ""
+        for address in (await self._addresses(host))[:_MAX_ADDRESSES]:
+            with trio.move_on_after(_CONNECT_SECONDS) as scope:
+                try:
+                    return _NetworkStream(await self._connect(str(address), port), self._tls)
+                except (OSError, trio.BrokenResourceError) as error:
+                    problem = f"{address}: {_words(error)}"
+            if scope.cancelled_caught:
+                problem = f"{address}: no connection within {_CONNECT_SECONDS:g} s"
+        raise ConnectFailed(f"cannot connect to {host} port {port}: {problem}")
+
+    async def sleep(self, seconds: float) -> None:
+        await trio.sleep(seconds)
+
+    async def _addresses(self, host: str) -> list[IPAddress]:
+        try:
+            found: list[IPAddress] = [ipaddress.ip_address(host)]
+        except ValueError:
+            try:
+                found = [ipaddress.ip_address(text) for text in await self._resolve(host)]
+            except OSError as error:
+                raise ConnectFailed(f"cannot resolve {host}: {_words(error)}") from None
+        if not found:
+            raise ConnectFailed(f"cannot resolve {host}: it has no addresses")
+        allowed = [address for address in found if self._guard.may_reach(address)]
+        if not allowed:
+            raise AddressRefused(f"{host} has no address that may be reached; {found[0]} is not a global one")
+        return allowed
+
+
+class _NetworkStream(httpcore.AsyncNetworkStream):
+    """A connection as httpcore wants it."""
+
+    def __init__(self, stream: trio.abc.Stream, tls: ClientTLS) -> None:
+        self._stream = stream
+        self._tls = tls
+
+    async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: ASYNC109 - httpcore's
+        try:
+            return bytes(await self._stream.receive_some(max_bytes))
+        except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
+            raise httpcore.ReadError(_words(error)) from None
+
+    async def write(self, buffer: bytes, timeout: float | None = None) -> None:  # noqa: ASYNC109 - httpcore's
+        try:
+            await self._stream.send_all(buffer)
+        except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
+            raise httpcore.WriteError(_words(error)) from None
+
+    async def aclose(self) -> None:
+        # httpcore shields this. There is nothing left to say to a server that answered, or that must not be waited for.
+        await trio.aclose_forcefully(self._stream)
+
+    async def start_tls(
+        self,
+        ssl_context: ssl.SSLContext,
+        server_hostname: str | None = None,
+        timeout: float | None = None,  # noqa: ASYNC109 - httpcore's
+    ) -> httpcore.AsyncNetworkStream:
+        stream = self._tls.wrap(self._stream, server_hostname or "")
+        try:
+            await stream.do_handshake()
+        except BaseException as error:
+            await trio.aclose_forcefully(self._stream)
+            if isinstance(error, trio.BrokenResourceError):
+                raise ConnectFailed(f"no TLS with {server_hostname}: {error}") from None
+            raise
+        return _NetworkStream(stream, self._tls)
+
+    def get_extra_info(self, info: str) -> Any:
+        if info == "is_readable":
+            # Something to read on an idle connection is its end.
+            inner = self._stream.transport_stream if isinstance(self._stream, TLSStream) else self._stream
+            return isinstance(inner, trio.SocketStream) and inner.socket.is_readable()
+        return None
+
+
+async def _connect(address: str, port: int) -> trio.abc.Stream:
+    return await trio.open_tcp_stream(address, port)
+
+
+def _words(error: BaseException) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return str(error) or type(error).__name__
