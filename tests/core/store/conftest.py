@@ -49,6 +49,7 @@ class Make:
     """Makes values, and units that store them."""
 
     worker = Worker("machine", "boot 1")
+    configuration = CONFIGURATION
 
     def entry(
         self,

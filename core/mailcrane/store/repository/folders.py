@@ -195,7 +195,11 @@ class FoldersRepository:
 
     def message(self, message_id: int) -> StoredMessage | None:
         """Return a message that is not expunged, or None."""
-        row = self._sql.row(f"SELECT {_MESSAGE} FROM messages m WHERE m.id = ? AND m.is_expunged = 0", (message_id,))
+        row = self._sql.row(
+            f"SELECT {_MESSAGE} FROM messages m JOIN accounts a ON a.id = m.account_id"
+            " WHERE m.id = ? AND m.is_expunged = 0 AND a.name IS NOT NULL",
+            (message_id,),
+        )
         return None if row is None else _message(row)
 
     def messages(
