@@ -1,0 +1,87 @@
+"""The table of commands: names and one line each; the modules are imported when they are used."""
+
+from __future__ import annotations
+
+import click
+
+import mailcrane
+from mailcrane.cli.lazy import COMMANDS_GROUP, LazyGroup
+
+ACCOUNT = {
+    "add": ("mailcrane.cli.account:add", "Add an account with its first address."),
+    "list": ("mailcrane.cli.account:list_", "List the accounts."),
+}
+
+DOMAIN = {
+    "add": ("mailcrane.cli.domain:add", "Add a domain with new DKIM keys."),
+    "list": ("mailcrane.cli.domain:list_", "List the domains."),
+}
+
+QUEUE = {
+    "list": ("mailcrane.cli.queue:list_", "List entries of the queue."),
+    "show": ("mailcrane.cli.queue:show", "Show one entry with its attempts and timeline."),
+}
+
+PLUGINS = {
+    "list": ("mailcrane.cli.plugins:list_", "List enabled and installed plugins."),
+    "order": ("mailcrane.cli.plugins:order", "Show who is asked in each hook, in order."),
+    "show": ("mailcrane.cli.plugins:show", "Show what a plugin implements and its configuration."),
+    "check": ("mailcrane.cli.plugins:check", "Find what would keep plugins from starting."),
+}
+
+CONFIG = {
+    "test": ("mailcrane.cli.config:test", "Check mailcrane.toml, the plugins and transports in it."),
+    "describe": ("mailcrane.cli.config:describe", "Explain every field of the configuration."),
+    "export": ("mailcrane.cli.config:export", "Write domains, accounts and keys as TOML."),
+    "diff": ("mailcrane.cli.config:diff", "Show what applying a file would change."),
+    "apply": ("mailcrane.cli.config:apply", "Replace domains, accounts and keys by those of a file."),
+}
+
+TOP = {
+    "serve": ("mailcrane.cli.serve:serve", "Run the server."),
+    "localserve": ("mailcrane.cli.serve:localserve", "Run a development server in a directory of its own."),
+    "stop": ("mailcrane.cli.serve:stop", "Stop the running server."),
+    "health": ("mailcrane.cli.serve:health", "Show how the running server is."),
+    "loglevels": ("mailcrane.cli.serve:loglevels", "Show or set log levels of the running server."),
+    "queue": ("mailcrane.cli.commands:queue", "See what waits to be delivered."),
+    "account": ("mailcrane.cli.commands:account", "Add and list accounts."),
+    "password": ("mailcrane.cli.account:password", "Set the password of an account."),
+    "domain": ("mailcrane.cli.commands:domain", "Add and list domains."),
+    "plugins": ("mailcrane.cli.commands:plugins", "See and check plugins."),
+    "config": ("mailcrane.cli.commands:config", "Check, explain and change the configuration."),
+}
+
+_HELP = {"help_option_names": ["-h", "--help"]}
+
+
+@click.group(cls=LazyGroup, lazy=TOP, plugin_group=COMMANDS_GROUP, context_settings=_HELP)
+@click.option(
+    "--config",
+    "config_path",
+    envvar="MAILCRANE_CONFIG",
+    default="mailcrane.toml",
+    show_default=True,
+    show_envvar=True,
+    metavar="PATH",
+    help="The static configuration; names the data directory of the server that is meant.",
+)
+@click.version_option(mailcrane.__version__, message="mailcrane %(version)s")
+@click.pass_context
+def cli(context: click.Context, config_path: str) -> None:
+    """A complete mail server whose every stage is a hook."""
+    context.obj = config_path
+
+
+queue = LazyGroup("queue", lazy=QUEUE, short_help=TOP["queue"][1], help="See what waits to be delivered.")
+account = LazyGroup("account", lazy=ACCOUNT, short_help=TOP["account"][1], help="Add and list accounts.")
+domain = LazyGroup("domain", lazy=DOMAIN, short_help=TOP["domain"][1], help="Add and list domains.")
+plugins = LazyGroup("plugins", lazy=PLUGINS, short_help=TOP["plugins"][1], help="See and check plugins.")
+config = LazyGroup(
+    "config",
+    lazy=CONFIG,
+    short_help=TOP["config"][1],
+    help="""Check, explain and change the configuration.
+
+    mailcrane.toml is read once at start; domains, accounts, addresses, keys and routes change while the server runs.
+    """,
+)
