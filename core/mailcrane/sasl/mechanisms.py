@@ -86,7 +86,7 @@ def make_client_mechanism(
             return LoginClient(login, password)
         if name == "CRAM-MD5":
             return CramMD5Client(login, password)
-        # The server offers -PLUS for this hash but it is not allowed here: then "y" would be a lie.
-        is_declined = f"{name}-PLUS" in offered and not name.endswith("-PLUS")
+        # "We could bind, and you cannot" would be a lie, and taken for an attack, where the server offers any -PLUS.
+        is_declined = not name.endswith("-PLUS") and any(other.endswith("-PLUS") for other in offered)
         return ScramClient(name, login, password, channel_binding=None if is_declined else channel_binding)
     return None

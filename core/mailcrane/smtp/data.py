@@ -27,7 +27,8 @@ class ContentReader:
     Attributes:
         size_octets: Of the message so far, without stuffed dots.
         has_8bit: An octet above 127 was seen.
-        fault: The first reason not to accept the message. Nothing more is given back once there is one.
+        fault: Why the message is not accepted; known for good at its end, where a bare line end outweighs the size.
+            Nothing more is given back once there is one.
         passed_octets: Wire octets consumed, with those that were thrown away.
     """
 
@@ -61,12 +62,14 @@ class ContentReader:
             piece = data[:-held] if held else data
             self._carry = data[-held:] if held else b""
         self.passed_octets += len(piece)
-        if self.fault is not None:
+        if self.fault is ContentFault.BARE_LINE_END:
             return b"", rest
         # No piece ends between a CR and its LF, so that counting finds every bare one.
         line_ends = piece.count(b"\r\n")
         if piece.count(b"\n") != line_ends or piece.count(b"\r") != line_ends:
             self.fault = ContentFault.BARE_LINE_END
+            return b"", rest
+        if self.fault is not None:
             return b"", rest
         piece = piece.replace(b"\r\n.", b"\r\n")
         if self._skip and len(piece) >= 2:

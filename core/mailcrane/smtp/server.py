@@ -8,9 +8,6 @@ TLS, host name look-ups and slowing down are the driver's.
 from __future__ import annotations
 
 import base64
-from datetime import timedelta
-
-from msgspec import Struct
 
 from mailcrane.model.clock import Clock
 from mailcrane.model.reply import Reply
@@ -44,45 +41,18 @@ from mailcrane.smtp.event import (
     Reset,
     Signal,
 )
+from mailcrane.smtp.offer import ServerConfig
+
+__all__ = ["MAX_LINE_OCTETS", "ServerConfig", "ServerConnection"]
 
 # RFC 5321 section 4.5.3.1.4 asks for 512 octets, RFC 4954 section 4 for more: a line of ours may have 2048.
 MAX_LINE_OCTETS = 2048
-# RFC 4865: how far away a release may be asked for.
-MAX_FUTURE_RELEASE = timedelta(days=60)
-
-_DEFAULT_MAX_MESSAGE_OCTETS = 104_857_600
 # A message that is too large is read to its end so that the session can go on, but not without end.
 _MAX_DISCARDED_FACTOR = 4
 _MAX_DISCARDED_OCTETS = 1 << 20
 _MAX_BAD_TRANSACTIONS = 10
 # Output that piles up behind pipelined commands is handed over from this size on.
 _FLUSH_OCTETS = 16_384
-
-
-class ServerConfig(Struct, frozen=True):
-    """What a listener offers.
-
-    Attributes:
-        hostname: In the greeting, in EHLO, and the domain of ``<postmaster>``.
-        is_submission: Commands need authentication, and AUTH and FUTURERELEASE are offered.
-        offers_starttls: A TLS context is there.
-        requires_starttls: RCPT is refused in plaintext.
-        requires_tls_for_auth: AUTH is refused in plaintext.
-        offers_require_tls: REQUIRETLS (RFC 8689), once there is TLS or when TLS is not offered.
-        mechanisms: SASL mechanisms in the order of preference, announced on submission listeners.
-        requires_auth: False for submission from networks that are trusted.
-    """
-
-    hostname: str
-    is_submission: bool = False
-    offers_starttls: bool = False
-    requires_starttls: bool = False
-    requires_tls_for_auth: bool = True
-    offers_require_tls: bool = True
-    mechanisms: tuple[str, ...] = ()
-    requires_auth: bool = True
-    max_message_octets: int = _DEFAULT_MAX_MESSAGE_OCTETS
-    max_recipients: int = 1000
 
 
 _Answered = Hello | Auth | AuthResponse | Mail | Rcpt | Data | EndOfContent
@@ -289,20 +259,21 @@ class ServerConnection:
         octets, rest = reader.feed(self._buffer[self._position :] if self._position else self._buffer)
         self._buffer = rest or b""
         self._position = self._searched = 0
-        if self._refusal is None and reader.fault is not None:
+        refusal = self._refusal
+        if refusal is None and reader.fault is not None:
             is_bare = reader.fault is ContentFault.BARE_LINE_END
-            self._refusal = replies.BARE_LINE_END if is_bare else replies.CONTENT_TOO_LARGE
+            refusal = replies.BARE_LINE_END if is_bare else replies.CONTENT_TOO_LARGE
         if rest is None:
             limit = self.config.max_message_octets * _MAX_DISCARDED_FACTOR + _MAX_DISCARDED_OCTETS
             if reader.passed_octets > limit:
-                self._send_reply(self._refusal or replies.CONTENT_TOO_LARGE)
+                self._send_reply(refusal or replies.CONTENT_TOO_LARGE)
                 self._closed = Closed("protocol")
                 return self._closed
-            return Content(octets) if octets and self._refusal is None else None
+            return Content(octets) if octets and refusal is None else None
         self._reader = None
         self.is_in_content = False
-        if self._refusal is not None:
-            self._refuse_content(self._refusal)
+        if refusal is not None:
+            self._refuse_content(refusal)
             return None
         self._end = EndOfContent(reader.size_octets, reader.has_8bit)
         return Content(octets) if octets else None
@@ -436,23 +407,7 @@ class ServerConnection:
         command = parse_mail(
             argument, allow_future_release=config.is_submission, allow_require_tls=config.offers_require_tls
         )
-        return self._await(self._check_mail(command) if isinstance(command, Mail) else command)
-
-    def _check_mail(self, command: Mail) -> Mail | Reply:
-        if command.require_tls and not self.is_tls:
-            return replies.TLS_FOR_REQUIRETLS
-        size = command.size_octets
-        if size is not None and size > self.config.max_message_octets:
-            # X.2.3 where others would take the message, X.3.4 where hardly any server would.
-            return replies.SIZE_TOO_LARGE_FOR_US if size < _DEFAULT_MAX_MESSAGE_OCTETS else replies.CONTENT_TOO_LARGE
-        if command.hold_for_seconds is not None:
-            if command.hold_for_seconds > MAX_FUTURE_RELEASE.total_seconds():
-                return replies.FUTURE_RELEASE_RANGE
-        elif command.hold_until is not None:
-            now = self._clock.now()
-            if not now <= command.hold_until <= now + MAX_FUTURE_RELEASE:
-                return replies.FUTURE_RELEASE_RANGE
-        return command
+        return self._await(self._check(command) if isinstance(command, Mail) else command)
 
     def _rcpt(self, argument: str) -> Event | Reply:
         config, mail = self.config, self.mail
@@ -527,21 +482,14 @@ class ServerConnection:
         self.mail = None
         self.recipient_count = 0
 
+    def _check(self, command: Mail) -> Mail | Reply:
+        # The clock is read for those who ask for a later release only.
+        now = self._clock.now() if command.hold_until is not None else None
+        return self.config.check_mail(command, is_tls=self.is_tls, now=now) or command
+
     def _announce(self) -> None:
-        config = self.config
-        lines = [config.hostname, "PIPELINING", f"SIZE {config.max_message_octets}"]
-        if config.offers_starttls and not self.is_tls:
-            lines.append("STARTTLS")
-        elif config.offers_require_tls:
-            lines.append("REQUIRETLS")
-        if config.is_submission:
-            may_log_in = self.is_tls or not config.requires_tls_for_auth
-            # An empty list tells that there will be mechanisms once there is TLS.
-            lines.append("AUTH " + (" ".join(config.mechanisms) if may_log_in else ""))
-            latest = self._clock.now() + MAX_FUTURE_RELEASE
-            lines.append(f"FUTURERELEASE {int(MAX_FUTURE_RELEASE.total_seconds())} {latest:%Y-%m-%dT%H:%M:%SZ}")
-        lines += ["ENHANCEDSTATUSCODES", "8BITMIME", f"LIMITS RCPTMAX={config.max_recipients}"]
-        self._send(("250-" + "\r\n250-".join(lines) + "\r\n250 SMTPUTF8\r\n").encode())
+        lines = self.config.announcement(is_tls=self.is_tls, now=self._clock.now())
+        self._send(("250-" + "\r\n250-".join(lines[:-1]) + f"\r\n250 {lines[-1]}\r\n").encode())
 
     def _send_reply(self, reply: Reply) -> None:
         fixed = _ENCODED.get(id(reply))

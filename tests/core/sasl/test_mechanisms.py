@@ -140,6 +140,14 @@ def test_y_is_right_where_nothing_can_be_bound(credentials: Credentials) -> None
     assert run(c, server("SCRAM-SHA-256"), credentials) == Success(LOGIN)
 
 
+def test_a_client_that_declines_channel_binding_does_not_look_attacked(credentials: Credentials) -> None:
+    c = make_client_mechanism(
+        ALL_MECHANISMS, LOGIN, PASSWORD, allowed=("SCRAM-SHA-1",), channel_binding=BINDING, is_encrypted=True
+    )
+    assert c is not None
+    assert run(c, server("SCRAM-SHA-1", dict([BINDING])), credentials) == Success(LOGIN)
+
+
 def test_a_channel_of_somebody_in_the_middle_is_noticed(credentials: Credentials) -> None:
     c = client("SCRAM-SHA-256-PLUS", channel_binding=("tls-exporter", b"\x02" * 32))
     step = run(c, server("SCRAM-SHA-256-PLUS", dict([BINDING])), credentials)
