@@ -66,6 +66,9 @@ class QueueConfig(Struct, frozen=True, forbid_unknown_fields=True):
         float,
         Meta(ge=10, le=86400, description="How long an entry stays with a worker that was not heard of since."),
     ] = 300.0
+    hold_new_entries: Annotated[
+        bool, Meta(description="New entries are held until somebody releases them, whoever submitted them.")
+    ] = False
     default_transport: Annotated[
         str, Meta(description="Name of the `[transports.NAME]` for entries that no route matches.")
     ] = ""
@@ -149,6 +152,9 @@ class ListenerConfig(Struct, frozen=True, forbid_unknown_fields=True):
         dict[str, str],
         Meta(description='Web services by name with their path: `{ webapi = "/webapi/" }` (http and https).'),
     ] = {}
+    limit_requests: Annotated[
+        bool, Meta(description="Whether the requests of one address, or the network around it, are limited (http).")
+    ] = True
     catch_all_account: Annotated[
         str,
         Meta(

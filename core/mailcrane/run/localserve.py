@@ -83,12 +83,14 @@ max_connections_per_network = [0, 0, 0]
 protocol = "http"
 addresses = ["127.0.0.1:1080", "[::1]:1080"]
 require_tls_for_auth = false
+limit_requests = false
 services = { webapi = "/webapi/", hooks = "/hooks/" }
 
 [listeners.https]
 protocol = "https"
 addresses = ["127.0.0.1:1443", "[::1]:1443"]
 tls = "localhost"
+limit_requests = false
 services = { webapi = "/webapi/", hooks = "/hooks/" }
 """
 

@@ -1,4 +1,5 @@
 import pytest
+
 from mailcrane.model.address import Mailbox
 from mailcrane.session.special import failure_at_data, failure_at_mail, failure_at_rcpt
 

@@ -1,0 +1,291 @@
+"""The server: every stage put together around one store.
+
+`Server` makes the stages and hands each what it needs; `Server.run` starts them from the store outwards, and stops
+them from the outside inwards: first nothing new is taken, then what is under way ends, then plugins stop.
+"""
+
+from __future__ import annotations
+
+import secrets
+import socket
+from contextlib import AsyncExitStack
+
+import trio
+
+from mailcrane.admin.administration import Administration
+from mailcrane.config.directory import Directory
+from mailcrane.config.rows import Configuration
+from mailcrane.config.static import StaticConfig
+from mailcrane.http.app import HTTPApp
+from mailcrane.listener.smtp import SMTPListener
+from mailcrane.model.clock import Clock
+from mailcrane.observe.health import Health, HealthReport, State
+from mailcrane.observe.log import get_log
+from mailcrane.plugin.context import PluginServices
+from mailcrane.plugin.data import StoredPluginData
+from mailcrane.plugin.health import PluginState
+from mailcrane.plugin.host import PluginHost
+from mailcrane.plugin.notify import Notifier
+from mailcrane.queue.scheduler import Scheduler
+from mailcrane.receive.incoming import IncomingReceiver
+from mailcrane.receive.submission import SubmissionReceiver
+from mailcrane.run import listeners
+from mailcrane.run.catcher import Catcher
+from mailcrane.session.login import Logins
+from mailcrane.session.smtp import SessionServices
+from mailcrane.store.housekeeping import sweep
+from mailcrane.store.records import Worker
+from mailcrane.store.store import Store
+from mailcrane.store.transaction import Transaction
+from mailcrane.transport.prepare import ContentPreparer
+from mailcrane.transport.registry import open_transports
+
+log = get_log(__name__)
+
+_SECRET_KEY = "server_secret"
+_CORE = "core"
+_HOUSEKEEPING_SECONDS = 3600.0
+
+# Deliveries under way when the server stops get so long; then they are put back for the next start.
+_STOP_DELIVERIES_SECONDS = 10.0
+
+
+class Server:
+    """One server process.
+
+    Attributes:
+        static: The file.
+        store: Open; whoever opened it closes it.
+        host: The plugins.
+        smtp: The SMTP listeners, by name.
+        logins: Verifies logins.
+        submissions: Takes submissions.
+        health: How the parts do.
+        scheduler: The queue's; set once the server runs.
+    """
+
+    def __init__(
+        self,
+        static: StaticConfig,
+        store: Store,
+        host: PluginHost,
+        services: PluginServices,
+        *,
+        clock: Clock,
+        configuration: Configuration,
+        server_secret: bytes,
+        is_inline: bool = False,
+    ) -> None:
+        """Put the stages together. `make_server` reads what it needs from the store first.
+
+        Args:
+            services: What the plugins were constructed with; filled in here.
+            configuration: As stored now.
+            server_secret: As stored.
+            is_inline: Nothing runs in threads: for tests with a mock clock.
+        """
+        self.static = static
+        self.store = store
+        self.host = host
+        self.clock = clock
+        self.health = Health(clock)
+        self._directory = Directory(configuration, hostname=static.hostname)
+        hooks = host.hooks
+        self.logins = Logins(
+            hooks, store, self.directory, server_secret=server_secret, hostname=static.hostname, is_inline=is_inline
+        )
+        self.submissions = SubmissionReceiver(
+            store, hooks, self.directory, hostname=static.hostname, is_held=static.queue.hold_new_entries
+        )
+        services.submissions = self.submissions
+        services.logins = self.logins
+        session_services = SessionServices(
+            clock,
+            hooks,
+            self.directory,
+            store,
+            self.logins,
+            self.submissions,
+            IncomingReceiver(store, hooks, hostname=static.hostname),
+        )
+        certificates = listeners.load_certificates(static)
+        self.smtp: dict[str, SMTPListener] = {
+            name: listeners.make_smtp_listener(static, name, session_services, certificates)
+            for name in listeners.listener_names(static, lambda one: one.protocol not in {"http", "https"})
+        }
+        self._certificates = certificates
+        self._web = listeners.WebServices(_web_apps(host, clock))
+        self._web.check(static)
+        self._web_sockets: dict[str, list[trio.SocketListener]] = {}
+        self.scheduler: Scheduler | None = None
+        self._stop = trio.Event()
+
+    def directory(self) -> Directory:
+        """Return the look-ups of the present configuration."""
+        return self._directory
+
+    async def use(self, configuration: Configuration) -> None:
+        """Use a configuration that was stored; an older one than the present is not used."""
+        if configuration.version > self._directory.version:
+            self._directory = Directory(configuration, hostname=self.static.hostname)
+            log.info("configuration in use", version=configuration.version)
+
+    def bind(self) -> None:
+        """Bind the sockets of all listeners.
+
+        Raises:
+            ConfigError: an address cannot be bound.
+        """
+        for name, listener in self.smtp.items():
+            listeners.bind_smtp(self.static, name, listener)
+        for name in listeners.listener_names(self.static, lambda one: one.protocol in {"http", "https"}):
+            self._web_sockets[name] = listeners.bind_http(self.static, name)
+
+    def stop(self) -> None:
+        """Begin to stop; `run` returns when everything has ended."""
+        self._stop.set()
+
+    def report_health(self) -> HealthReport:
+        """Return how the server is, plugins included."""
+        for plugin in self.host.health():
+            state = _HEALTH_OF_PLUGIN.get(plugin.state, State.OK)
+            self.health.set(f"plugin {plugin.plugin}", state, plugin.problem)
+        return self.health.report()
+
+    def administration(self) -> Administration:
+        """Return what operations on this server are functions of."""
+        return Administration(self.store, self.static, reload=self.use, health=self.report_health, stop=self.stop)
+
+    async def run(
+        self,
+        *,
+        control_path: str = "",
+        task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+    ) -> None:
+        """Run until `stop`.
+
+        Args:
+            control_path: Where the control socket is made; empty for none.
+            task_status: Started when every listener accepts.
+
+        Raises:
+            StoreFailed: the store is dead; what was answered is safe, nothing else can be done.
+            PluginError: a plugin did not start.
+            ConfigError: a transport cannot be opened.
+        """
+        hooks = self.host.hooks
+        async with AsyncExitStack() as stack:
+            await stack.enter_async_context(self.host.running())
+            opened = await open_transports(
+                [transport_type for _, transport_type in hooks.register_transport_types()], self.static.transports
+            )
+            stack.push_async_callback(opened.aclose)
+            self.scheduler = scheduler = Scheduler(
+                store=self.store,
+                hooks=hooks,
+                directory=self.directory,
+                transports=opened,
+                preparer=ContentPreparer(store=self.store, hooks=hooks, directory=self.directory, now=self.clock.now),
+                config=self.static.queue,
+                worker=Worker(socket.gethostname(), secrets.token_hex(8)),
+                clock=self.clock,
+            )
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self.store.watch)
+                nursery.start_soon(self._follow_configuration)
+                nursery.start_soon(self._keep_house)
+                await nursery.start(Notifier(self.store, hooks).run)
+                if control_path:
+                    # Only a server has a control socket; tests in memory have none.
+                    from mailcrane.admin.control import serve_control  # noqa: PLC0415
+
+                    await nursery.start(serve_control, self.administration(), control_path)
+                async with trio.open_nursery() as work:
+                    await work.start(self._run_scheduler, scheduler)
+                    await self._run_listeners(task_status)
+                    scheduler.stop()
+                nursery.cancel_scope.cancel()
+
+    async def _run_scheduler(self, scheduler: Scheduler, *, task_status: trio.TaskStatus[None]) -> None:
+        await scheduler.run(stop_seconds=_STOP_DELIVERIES_SECONDS, task_status=task_status)
+
+    async def _run_listeners(self, task_status: trio.TaskStatus[None]) -> None:
+        """Serve until `stop`, then until the sessions have ended or their time is up."""
+        async with trio.open_nursery() as nursery:
+            for listener in self.smtp.values():
+                nursery.start_soon(listener.run)
+            if self._web_sockets:
+                from mailcrane.http.server import serve_http  # noqa: PLC0415
+
+                made = listeners.make_http_listeners(self.static, self._web_sockets, self._web, self._certificates)
+                await nursery.start(serve_http, made, self._stop)
+            self.health.set("listeners", State.OK)
+            task_status.started()
+            await self._stop.wait()
+            for listener in self.smtp.values():
+                nursery.start_soon(listener.stop)
+
+    async def _follow_configuration(self) -> None:
+        """Use what another process, or a plugin, stored."""
+        wakeups = self.store.wakeups
+        seen = wakeups.version("configuration")
+        while True:
+            await self.use(await self.store.read(lambda transaction: transaction.configuration.load()))
+            seen = await wakeups.wait("configuration", seen=seen)
+
+    async def _keep_house(self) -> None:
+        while True:
+            try:
+                removed = await sweep(self.store)
+                log.debug("old rows removed", count=removed)
+            except Exception:
+                # Nothing depends on it today; the next round tries again.
+                log.exception("old rows could not be removed")
+            await trio.sleep(_HOUSEKEEPING_SECONDS)
+
+
+async def make_server(
+    static: StaticConfig,
+    store: Store,
+    host: PluginHost,
+    services: PluginServices,
+    *,
+    clock: Clock,
+    is_inline: bool = False,
+) -> Server:
+    """Make a server of what is stored. Its listeners are not bound yet."""
+    services.data = StoredPluginData(store)
+    secret = await store.write(_server_secret, key="config")
+    configuration = await store.read(lambda transaction: transaction.configuration.load())
+    return Server(
+        static,
+        store,
+        host,
+        services,
+        clock=clock,
+        configuration=configuration,
+        server_secret=secret,
+        is_inline=is_inline,
+    )
+
+
+def _server_secret(transaction: Transaction) -> bytes:
+    """Return the secret of this server; it is made when it is asked for the first time."""
+    secret = transaction.plugin_data.get(_CORE, _SECRET_KEY)
+    if secret is None:
+        secret = secrets.token_bytes(32)
+        transaction.plugin_data.set(_CORE, _SECRET_KEY, secret)
+    return secret
+
+
+def _web_apps(host: PluginHost, clock: Clock) -> dict[str, HTTPApp]:
+    apps = {app.service: app for _, app in host.hooks.register_http_apps()}
+    apps.setdefault("hooks", HTTPApp("hooks", "/hooks/", lambda: Catcher(clock)))
+    return apps
+
+
+_HEALTH_OF_PLUGIN = {
+    PluginState.FAILED: State.FAILED,
+    PluginState.ABANDONED: State.FAILED,
+    PluginState.STOPPED: State.DEGRADED,
+}
