@@ -84,4 +84,11 @@ async def _open(known: Mapping[str, TransportType], name: str, section: Mapping[
     if transport_type is None:
         raise ConfigError(f"{key_path}.type", f"unknown transport type {type_name!r}", f"known types: {names}")
     rest = {key: value for key, value in section.items() if key != "type"}
-    return await transport_type.open(convert(rest, transport_type.config, key_path))
+    config = convert(rest, transport_type.config, key_path)
+    try:
+        return await transport_type.open(config)
+    except ConfigError:
+        raise
+    except Exception as error:
+        # Whatever a plugin raises here, it is this section that an operator has to look at.
+        raise ConfigError(key_path, f"the transport cannot be opened: {error}") from error

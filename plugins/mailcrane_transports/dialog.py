@@ -1,0 +1,230 @@
+"""One SMTP dialog over a stream: the protocol without I/O, driven by trio, with the time limits of RFC 5321.
+
+It knows commands and replies, and nothing of deliveries: a reply that refuses is a value, and what broke is raised.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TypeVar
+
+import trio
+
+from mailcrane.api import Mailbox, OutgoingContent, Reply, ReversePath
+from mailcrane.api.sasl import AuthenticationFailed, ClientMechanism
+from mailcrane.api.smtp import (
+    AuthChallenge,
+    AuthDone,
+    ClientConnection,
+    ClientEvent,
+    ClientSignal,
+    ContentDone,
+    EnvelopeDone,
+    Extensions,
+    Greeting,
+    HelloDone,
+    QuitDone,
+    RemoteProtocolError,
+    ResetDone,
+    StartTLSDone,
+)
+from mailcrane.api.tls import ClientTLS, HandshakeFailed, TLSStream
+
+E = TypeVar("E", bound=ClientEvent)
+
+# RFC 5321 section 4.5.3.2, in seconds. EHLO, STARTTLS, AUTH and RSET are not named there and get what MAIL gets.
+_GREETING_SECONDS = 300.0
+_COMMAND_SECONDS = 300.0
+_BLOCK_SECONDS = 180.0
+_FINAL_REPLY_SECONDS = 600.0
+# What the reply to QUIT says changes nothing any more.
+_QUIT_SECONDS = 5.0
+# For what a peer said before it closed the connection on us.
+_LAST_WORD_SECONDS = 5.0
+
+_RECEIVE_OCTETS = 65536
+
+
+class DialogFailed(Exception):
+    """The connection broke, was closed, or the peer was too slow or spoke nonsense. The dialog is over.
+
+    Attributes:
+        is_after_content: The final dot was sent, so the peer may have taken the message.
+    """
+
+    def __init__(self, text: str, *, is_after_content: bool = False) -> None:
+        super().__init__(text)
+        self.is_after_content = is_after_content
+
+
+class Dialog:
+    """A dialog on a connection that it owns.
+
+    Attributes:
+        stream: The connection, TLS or not.
+        is_encrypted: Whether TLS was started.
+    """
+
+    def __init__(self, stream: trio.abc.Stream) -> None:
+        self.stream = stream
+        self.is_encrypted = False
+        self._connection = ClientConnection()
+
+    @property
+    def extensions(self) -> Extensions:
+        """What the peer announced last."""
+        return self._connection.extensions
+
+    @property
+    def is_over(self) -> bool:
+        """Whether no command can be sent any more."""
+        return self._connection.is_closed
+
+    async def greeting(self) -> Reply:
+        """Wait for the peer's first reply; 220 lets it go on."""
+        return (await self._expect(Greeting, _GREETING_SECONDS)).reply
+
+    async def hello(self, name: str) -> Reply:
+        """Say EHLO, or HELO where that is not known, with our name."""
+        self._connection.hello(name)
+        return (await self._expect(HelloDone, _COMMAND_SECONDS)).reply
+
+    async def start_tls(self, tls: ClientTLS, server_name: str) -> Reply:
+        """Ask for TLS and do the handshake if the peer agrees; say hello again after a 220.
+
+        Raises:
+            DialogFailed: the handshake failed, because the certificate is not good for one.
+        """
+        self._connection.start_tls()
+        reply = (await self._expect(StartTLSDone, _COMMAND_SECONDS)).reply
+        if reply.code == 220:
+            stream: TLSStream = tls.wrap(self.stream, server_name)
+            self.stream = stream
+            try:
+                await stream.do_handshake()
+            except (HandshakeFailed, trio.BrokenResourceError, trio.TooSlowError) as error:
+                raise DialogFailed(f"TLS handshake failed: {error}") from error
+            self._connection.tls_started()
+            self.is_encrypted = True
+        return reply
+
+    async def authenticate(self, mechanism: ClientMechanism) -> Reply:
+        """Log in. A 235 is only believed when the server has proven itself where the mechanism can.
+
+        Raises:
+            DialogFailed: the server did not prove itself.
+        """
+        self._connection.authenticate(mechanism.name, mechanism.initial())
+        event = await self._next(_COMMAND_SECONDS)
+        while isinstance(event, AuthChallenge):
+            try:
+                # SCRAM hashes the password for tens of milliseconds.
+                self._connection.auth_response(await trio.to_thread.run_sync(mechanism.respond, event.data))
+            except AuthenticationFailed as error:
+                self._connection.auth_abort()
+                await self._expect(AuthDone, _COMMAND_SECONDS)
+                raise DialogFailed(f"{mechanism.name}: {error}") from error
+            event = await self._next(_COMMAND_SECONDS)
+        if not isinstance(event, AuthDone):
+            raise DialogFailed(f"unexpected {type(event).__name__}")
+        if event.reply.is_positive and not mechanism.is_complete:
+            raise DialogFailed(f"{mechanism.name}: the server did not prove that it knows the password")
+        return event.reply
+
+    async def envelope(
+        self,
+        reverse_path: ReversePath,
+        forward_paths: Sequence[Mailbox],
+        *,
+        size_octets: int,
+        has_8bit: bool,
+        smtputf8: bool,
+        require_tls: bool,
+    ) -> EnvelopeDone:
+        """Begin a transaction: MAIL, RCPT for each forward-path, DATA."""
+        self._connection.begin_transaction(
+            reverse_path,
+            forward_paths,
+            size_octets=size_octets,
+            body="8BITMIME" if has_8bit else "",
+            smtputf8=smtputf8,
+            require_tls=require_tls,
+        )
+        return await self._expect(EnvelopeDone, _COMMAND_SECONDS)
+
+    async def content(self, content: OutgoingContent) -> Reply:
+        """Send the content of the transaction and return the reply to its final dot."""
+        try:
+            async for chunk in content.chunks():
+                await self._send(self._connection.send_content(chunk), _BLOCK_SECONDS)
+        except DialogFailed as failure:
+            # A peer that gives up may have said why before it closed.
+            return await self._last_word(failure)
+        self._connection.end_content()
+        return (await self._expect(ContentDone, _FINAL_REPLY_SECONDS)).reply
+
+    async def reset(self) -> None:
+        """End a transaction that did not come to its content, so that another can begin."""
+        self._connection.reset()
+        await self._expect(ResetDone, _COMMAND_SECONDS)
+
+    async def quit(self) -> None:
+        """Say goodbye; whatever comes of it."""
+        if self._connection.is_closed:
+            return
+        try:
+            with trio.move_on_after(_QUIT_SECONDS):
+                self._connection.quit()
+                await self._expect(QuitDone, _QUIT_SECONDS)
+        except DialogFailed:
+            pass
+
+    async def aclose(self) -> None:
+        """Close the connection at once."""
+        await trio.aclose_forcefully(self.stream)
+
+    async def _expect(self, kind: type[E], seconds: float) -> E:
+        event = await self._next(seconds)
+        if not isinstance(event, kind):
+            raise DialogFailed(f"expected {kind.__name__}, got {type(event).__name__}")
+        return event
+
+    async def _next(self, seconds: float) -> ClientEvent:
+        """Send what is to be sent and return what comes of it; the peer has so long for each piece of its answer."""
+        while True:
+            is_after_content = self._connection.is_after_content
+            try:
+                event = self._connection.next_event()
+            except RemoteProtocolError as error:
+                raise DialogFailed(str(error), is_after_content=is_after_content) from error
+            if not isinstance(event, ClientSignal):
+                return event
+            await self._send(self._connection.data_to_send(), seconds)
+            self._connection.receive(await self._receive(seconds))
+
+    async def _send(self, octets: bytes, seconds: float) -> None:
+        if not octets:
+            return
+        try:
+            with trio.fail_after(seconds):
+                await self.stream.send_all(octets)
+        except (trio.BrokenResourceError, trio.TooSlowError) as error:
+            raise self._failed(error, seconds) from error
+
+    async def _receive(self, seconds: float) -> bytes:
+        try:
+            with trio.fail_after(seconds):
+                return bytes(await self.stream.receive_some(_RECEIVE_OCTETS))
+        except (trio.BrokenResourceError, trio.TooSlowError) as error:
+            raise self._failed(error, seconds) from error
+
+    def _failed(self, error: Exception, seconds: float) -> DialogFailed:
+        is_late = isinstance(error, trio.TooSlowError)
+        text = f"next hop did not answer in {seconds:g} s" if is_late else f"connection lost: {error}"
+        return DialogFailed(text, is_after_content=self._connection.is_after_content)
+
+    async def _last_word(self, failure: DialogFailed) -> Reply:
+        try:
+            return (await self._expect(ContentDone, _LAST_WORD_SECONDS)).reply
+        except DialogFailed:
+            raise failure from None
