@@ -11,12 +11,14 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import mailcrane.cli.reference
 import mailcrane.config.describe
 import mailcrane.plugin.reference
 
 DOCS = Path(__file__).resolve().parent
 
 REFERENCE: dict[str, Callable[[], str]] = {
+    "reference/commands.md": mailcrane.cli.reference.render,
     "reference/config.md": mailcrane.config.describe.render_markdown,
     "reference/hooks.md": mailcrane.plugin.reference.render,
 }

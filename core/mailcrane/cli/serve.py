@@ -84,15 +84,15 @@ def health(context: click.Context, as_json: bool) -> None:
 @click.command(short_help="Show or set log levels of the running server.")
 @click.argument("level", required=False)
 @click.argument("package", required=False, default="")
-@click.option("--clear", is_flag=True, help="Make LEVEL, then the name of a package, follow the others again.")
+@click.option("--clear", metavar="PACKAGE", help="Make a package follow the others again.")
 @json_option
-def loglevels(level: str | None, package: str, clear: bool, as_json: bool) -> None:
+def loglevels(level: str | None, package: str, clear: str | None, as_json: bool) -> None:
     """Show log levels, or set LEVEL for PACKAGE or for all, until the server ends."""
     from mailcrane.admin.operations import LOG_LEVEL_SET, LOG_LEVELS  # noqa: PLC0415
     from mailcrane.admin.server import GetLogLevels, SetLogLevel  # noqa: PLC0415
 
-    if clear:
-        found = run(LOG_LEVEL_SET, SetLogLevel("", level or ""))
+    if clear is not None:
+        found = run(LOG_LEVEL_SET, SetLogLevel("", clear))
     elif level is not None:
         found = run(LOG_LEVEL_SET, SetLogLevel(level, package))
     else:
