@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
+from mailcrane.model.webhook import WebhookMode
 from mailcrane.observe.secret import NO_SECRET, Secret
 
 DKIMAlgorithm = Literal["rsa", "ed25519"]
@@ -67,6 +68,13 @@ class Webhook(Struct, frozen=True, forbid_unknown_fields=True):
     events: Annotated[
         tuple[OutgoingEventName, ...], Meta(description="Names of the events that are posted; empty posts all.")
     ] = ()
+    mode: Annotated[
+        WebhookMode,
+        Meta(
+            description="`latest`: an event takes the place of an older one of the same message that was not posted "
+            "successfully yet. `all`: every event is posted, in order."
+        ),
+    ] = "latest"
 
 
 class Domain(Struct, frozen=True, forbid_unknown_fields=True):

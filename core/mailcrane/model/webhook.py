@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, Literal
 
 from msgspec import Struct
+
+
+WebhookMode = Literal["latest", "all"]
 
 
 class WebhookTarget(Struct, frozen=True):
@@ -16,12 +19,15 @@ class WebhookTarget(Struct, frozen=True):
         authorization: Value of the ``Authorization`` header; empty for none.
         secrets: Standard Webhooks signing secrets, ``whsec_<base64>``; the first is the newest; empty does not sign.
         events: Wire names of the events that are posted; empty means all.
+        mode: ``latest``: a newer event of the same entry ends calls that were not successful yet; ``all``: every
+            event is posted, those of one entry one after another.
     """
 
     url: str
     authorization: str = ""
     secrets: tuple[str, ...] = ()
     events: tuple[str, ...] = ()
+    mode: WebhookMode = "latest"
 
 
 class WebhookFields(Struct, frozen=True):

@@ -179,6 +179,23 @@ class WebhooksRepository:
         self._unit.wake("webhooks")
         return True
 
+    def postpone(self, call_id: int, token: int, due_at: datetime) -> bool:
+        """Give back a call that was leased but not made: its attempt is taken back and its lease ended.
+
+        Returns:
+            False when the token is old or the call is not queued any more.
+        """
+        row = self._sql.row(
+            "UPDATE calls SET attempts = attempts - 1, due_at = ?, pick_at = ?, lease_until = NULL, token = token + 1"
+            " WHERE id = ? AND token = ? RETURNING url",
+            (to_us(due_at), to_us(due_at), call_id, token),
+        )
+        if row is None:
+            return False
+        self._heads.lower(row[0], to_us(due_at))
+        self._unit.wake("webhooks")
+        return True
+
     def retire(
         self,
         call_id: int,
