@@ -34,7 +34,7 @@ no_starttls = true
 
 [queue]
 default_transport = "sink"
-deliver = {deliver}
+hold_new_entries = {hold}
 
 [tls.bench]
 cert_file = "bench.crt"
@@ -66,8 +66,7 @@ protocol = "http"
 addresses = ["127.0.0.1:{http}"]
 services = {{ webapi = "/webapi/" }}
 require_tls_for_auth = false
-max_requests_per_minute = [0, 0, 0]
-max_requests_per_hour = [0, 0, 0]
+limit_requests = false
 """
 
 
@@ -123,7 +122,7 @@ def _configure(folder: Path, *, deliver: bool, dkim: bool) -> None:
             submissions=SUBMISSIONS_PORT,
             http=HTTP_PORT,
             sink=SINK_PORT,
-            deliver=str(deliver).lower(),
+            hold=str(not deliver).lower(),
         )
     )
     rows = '[[domains]]\nname = "bench.example"\n[[accounts]]\nname = "bench"\ndomain = "bench.example"\n'

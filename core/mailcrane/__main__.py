@@ -1,0 +1,5 @@
+"""``python -m mailcrane`` is the ``mailcrane`` command."""
+
+from mailcrane.cli import main
+
+main()
