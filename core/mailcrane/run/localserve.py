@@ -10,6 +10,7 @@ import ipaddress
 import os
 import socket
 from pathlib import Path
+from typing import Any
 
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -164,6 +165,11 @@ def on_this_machine(config: StaticConfig, ip: str = "") -> StaticConfig:
         address = ipaddress.ip_address(ip)
         host = f"[{address}]" if address.version == 6 else str(address)
         listeners = {name: replace(one, addresses=(f"{host}:{_port(one)}",)) for name, one in config.listeners.items()}
+        config = replace(
+            config,
+            transports={name: _local_at(section, str(address)) for name, section in config.transports.items()},
+            webhooks=replace(config.webhooks, allow_networks=(*config.webhooks.allow_networks, str(address))),
+        )
     elif has_ipv6():
         return config
     else:
@@ -221,6 +227,10 @@ def greeting(addresses: Addresses, directory: Path) -> str:
         "A recipient that ends in temperror, permerror, timeout or three digits (400 to 599) fails in that way.",
     ]
     return "\n".join(lines)
+
+
+def _local_at(section: dict[str, Any], host: str) -> dict[str, Any]:
+    return {**section, "host": host} if section.get("type") == "local" else section
 
 
 def _port(listener: ListenerConfig) -> int:

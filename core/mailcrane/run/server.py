@@ -9,6 +9,7 @@ from __future__ import annotations
 import secrets
 import socket
 from contextlib import AsyncExitStack
+from typing import TYPE_CHECKING
 
 import trio
 
@@ -40,6 +41,9 @@ from mailcrane.store.transaction import Transaction
 from mailcrane.transport.prepare import ContentPreparer
 from mailcrane.transport.registry import open_transports
 
+if TYPE_CHECKING:
+    from mailcrane.http.client import GuardedClient
+
 log = get_log(__name__)
 
 _SECRET_KEY = "server_secret"
@@ -62,6 +66,7 @@ class Server:
         submissions: Takes submissions.
         health: How the parts do.
         scheduler: The queue's; set once the server runs.
+        ready: Set when every listener accepts.
     """
 
     def __init__(
@@ -99,6 +104,7 @@ class Server:
         )
         services.submissions = self.submissions
         services.logins = self.logins
+        services.http = self.http_client
         session_services = SessionServices(
             clock,
             hooks,
@@ -118,11 +124,18 @@ class Server:
         self._web.check(static)
         self._web_sockets: dict[str, list[trio.SocketListener]] = {}
         self.scheduler: Scheduler | None = None
+        self.ready = trio.Event()
         self._stop = trio.Event()
 
     def directory(self) -> Directory:
         """Return the look-ups of the present configuration."""
         return self._directory
+
+    def http_client(self, *, allow_networks: tuple[str, ...] = ()) -> GuardedClient:
+        """Make an HTTP client that reaches global addresses, and networks that the operator or the caller allows."""
+        from mailcrane.http.client import GuardedClient  # noqa: PLC0415 - it loads an HTTP library
+
+        return GuardedClient(allow_networks=(*self.static.webhooks.allow_networks, *allow_networks))
 
     async def use(self, configuration: Configuration) -> None:
         """Use a configuration that was stored; an older one than the present is not used."""
@@ -220,6 +233,7 @@ class Server:
                 made = listeners.make_http_listeners(self.static, self._web_sockets, self._web, self._certificates)
                 await nursery.start(serve_http, made, self._stop)
             self.health.set("listeners", State.OK)
+            self.ready.set()
             task_status.started()
             await self._stop.wait()
             for listener in self.smtp.values():

@@ -1,0 +1,178 @@
+"""Runs a server as a process: reads the file, opens the store, waits for a signal, ends with an exit code.
+
+``mailcrane serve`` and ``mailcrane localserve`` end here. What the operator has to mend is one line on standard error
+and the exit code 1; a bug is a traceback.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import trio
+
+from mailcrane.admin.accounts import INITIAL_FOLDERS
+from mailcrane.admin.control import ControlInUse
+from mailcrane.admin.lock import DataDirInUse, hold_data_dir
+from mailcrane.config.convert import ConfigError
+from mailcrane.config.static import StaticConfig, load
+from mailcrane.config.validate import validate
+from mailcrane.model.clock import SystemClock
+from mailcrane.observe.log import get_log, set_up_logging
+from mailcrane.plugin.context import PluginServices
+from mailcrane.plugin.errors import PluginError
+from mailcrane.plugin.health import PluginState
+from mailcrane.plugin.host import PluginHost
+from mailcrane.plugin.watchdog import Watchdog
+from mailcrane.run import localserve as development
+from mailcrane.run.server import Server, make_server
+from mailcrane.sasl.credentials import make_credentials
+from mailcrane.store.errors import StoreError
+from mailcrane.store.sqlite import open_sqlite
+from mailcrane.store.transaction import Transaction
+
+log = get_log(__name__)
+
+# The writer thread waits for the interpreter lock as long as the loop has work; the default of 5 ms starves it.
+SWITCH_INTERVAL = 0.0005
+
+_OPERATOR_ERRORS = (ConfigError, PluginError, DataDirInUse, ControlInUse, StoreError)
+
+Unit = Callable[[Transaction], None]
+
+
+def serve(config_path: str | Path) -> int:
+    """Run the server of a file until it is told to stop; returns the exit code."""
+    try:
+        static = load(config_path)
+    except ConfigError as error:
+        return _fail(error)
+    set_up_logging(static.log.level, static.log.format, static.log.levels)
+    return _run(static, None, lambda: log.info("ready", hostname=static.hostname, pid=os.getpid()))
+
+
+def localserve(directory: str | Path | None = None, ip: str = "", *, init_only: bool = False) -> int:
+    """Run a development server until it is told to stop; returns the exit code.
+
+    Args:
+        directory: Made where it does not exist; `mailcrane.run.localserve.default_directory` by default.
+        ip: Listen on this address only.
+        init_only: Make the directory and return.
+    """
+    path = Path(directory) if directory else development.default_directory()
+    try:
+        development.set_up(path)
+        static = development.on_this_machine(load(path / development.CONFIG_NAME), ip)
+    except ConfigError as error:
+        return _fail(error)
+    except ValueError as error:
+        return _fail(f"--ip: {error}")
+    except OSError as error:
+        return _fail(f"{error.filename or path}: {error.strerror}")
+    if init_only:
+        print(path)
+        return 0
+    set_up_logging(static.log.level, static.log.format, static.log.levels)
+    addresses = development.addresses_of(static)
+    return _run(
+        static,
+        _development_rows(static, f"http://{addresses.http}/hooks/"),
+        lambda: print(development.greeting(addresses, path), flush=True),
+    )
+
+
+def _run(static: StaticConfig, prepare: Unit | None, announce: Callable[[], None]) -> int:
+    sys.setswitchinterval(SWITCH_INTERVAL)
+    raise_file_limit()
+    try:
+        return trio.run(_main, static, prepare, announce)
+    except* _OPERATOR_ERRORS as group:
+        error = _first(group)
+        log.error("the server ended", problem=error)
+        return_code = _fail(error)
+    return return_code
+
+
+async def _main(static: StaticConfig, prepare: Unit | None, announce: Callable[[], None]) -> int:
+    clock = SystemClock()
+    services = PluginServices(hostname=static.hostname, clock=clock)
+    host = PluginHost.load(static.plugins.enabled, static.plugin, services)
+    with hold_data_dir(static.data_dir):
+        async with await open_sqlite(static.store_path, clock) as store:
+            if prepare is not None:
+                await store.write(prepare, key="config")
+            server = await make_server(static, store, host, services, clock=clock)
+            server.bind()
+            with Watchdog(packages=host.packages()).watching():
+                async with trio.open_nursery() as nursery:
+                    await nursery.start(_stop_on_signal, server)
+                    nursery.start_soon(_announce_when_ready, server, announce)
+                    await server.run(control_path=static.control_path)
+                    nursery.cancel_scope.cancel()
+    log.info("stopped")
+    if any(plugin.state is PluginState.ABANDONED for plugin in host.health()):
+        # Its tasks would hold up the end for ever; everything that must survive is in the store.
+        sys.stderr.flush()
+        os._exit(0)
+    return 0
+
+
+async def _announce_when_ready(server: Server, announce: Callable[[], None]) -> None:
+    await server.ready.wait()
+    announce()
+
+
+async def _stop_on_signal(server: Server, *, task_status: trio.TaskStatus[None]) -> None:
+    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+        task_status.started()
+        count = 0
+        async for number in signals:
+            count += 1
+            log.info("stopping", signal=signal.Signals(number).name)
+            if count > 1:
+                # Asked twice: what is committed is safe, the rest is not worth waiting for.
+                os._exit(128 + number)
+            server.stop()
+
+
+def raise_file_limit() -> int:
+    """Raise the limit of open files as far as this process may, and report it."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+            soft = hard
+        except (ValueError, OSError) as error:
+            log.warning("the limit of open files cannot be raised", limit=soft, error=error)
+    log.info("open files", limit=soft)
+    return soft
+
+
+def _development_rows(static: StaticConfig, hooks_url: str) -> Unit:
+    def unit(transaction: Transaction) -> None:
+        if transaction.configuration.version():
+            return
+        rows = validate(development.initial_configuration(hooks_url), transports=static.transports)
+        transaction.configuration.replace(rows, expected_version=0)
+        credentials = make_credentials(development.PASSWORD, version=transaction.now_us, legacy=static.auth.legacy)
+        transaction.credentials.set(development.ACCOUNT, credentials)
+        for folder, special_uses in INITIAL_FOLDERS:
+            transaction.folders.create(development.ACCOUNT, folder, special_uses=special_uses)
+
+    return unit
+
+
+def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
+
+
+def _fail(problem: object) -> int:
+    print(f"mailcrane: {problem}", file=sys.stderr)
+    return 1
