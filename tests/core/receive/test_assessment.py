@@ -1,4 +1,5 @@
 import pytest
+
 from mailcrane.model.message import HeaderField
 from mailcrane.model.receive import Assessment
 from mailcrane.receive.assessment import header_field_problem, merge_assessments, merge_header_fields
