@@ -1,0 +1,1 @@
+"""The last stage: from recorded events to HTTP calls, retried, retired."""

@@ -1,0 +1,326 @@
+"""The loop that finds webhook calls that are due and makes them.
+
+It waits until something is due or the topic ``webhooks`` is woken, leases what is due as far as there is room, and
+starts one task per call. A lease counts the attempt and sets the next due time, so that a crash is a failed attempt.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections import Counter
+from collections.abc import Callable
+from datetime import timedelta
+
+import trio
+
+from mailcrane.config.static import WebhooksConfig
+from mailcrane.http.client import HTTPClientError
+from mailcrane.model.clock import Clock
+from mailcrane.model.webhook import CallResult
+from mailcrane.observe import metrics
+from mailcrane.observe.log import get_log
+from mailcrane.store.errors import CommitFailed, DiskFull, StoreClosed, StoreError, StoreFailed, UnknownAccount
+from mailcrane.store.records import LeasedCall, Worker
+from mailcrane.store.store import Store
+from mailcrane.store.transaction import Transaction
+from mailcrane.webhook.attempt import (
+    RESPONSE_OCTETS,
+    TIMEOUT_SECONDS,
+    Ending,
+    HTTPPoster,
+    ending_of,
+    metric_label,
+    request_headers,
+    result_of,
+)
+from mailcrane.webhook.ending import DirectorySource, earlier_calls, end_call, retention
+from mailcrane.webhook.schedule import next_due_at
+
+log = get_log(__name__)
+
+TOPIC = "webhooks"
+LEASE_SECONDS = 300.0
+INTERRUPTED = "the server was stopped"
+
+_TROUBLE_SECONDS = 5.0
+_LONGEST_TROUBLE_SECONDS = 60.0
+# For results that are there to be committed, once calls were interrupted.
+_SETTLE_SECONDS = 10.0
+
+_results_total = metrics.Counter("mailcrane_webhook_results_total", "Attempts of webhook calls by result.", ("code",))
+_seconds = metrics.Histogram("mailcrane_webhook_request_duration_seconds", "Duration of webhook requests.")
+
+
+class WebhookCaller:
+    """Makes the calls that are due, as one worker.
+
+    Args:
+        directory: Gives the look-ups of the newest configuration.
+        client: Posts; it stays open when the caller ends.
+        worker: Holds the leases.
+        clock: The store's.
+    """
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        directory: DirectorySource,
+        client: HTTPPoster,
+        config: WebhooksConfig,
+        worker: Worker,
+        clock: Clock,
+    ) -> None:
+        self._store = store
+        self._directory = directory
+        self._client = client
+        self._config = config
+        self._worker = worker
+        self._clock = clock
+        self._stopping = trio.CancelScope()
+        self._is_interrupted = False
+        self._requests: set[trio.CancelScope] = set()
+        # What is under way, by call id, and by URL.
+        self._held: dict[int, LeasedCall] = {}
+        self._running: Counter[str] = Counter()
+        # The last call that was begun for an entry and URL, until it is done: a newer one waits for it.
+        self._last: dict[tuple[int, str], trio.Event] = {}
+
+    @property
+    def under_way(self) -> int:
+        """How many calls are being made."""
+        return len(self._held)
+
+    def stop(self) -> None:
+        """Begin no more calls; `run` ends when those under way have ended or their time is up."""
+        self._stopping.cancel()
+
+    async def run(
+        self, *, stop_seconds: float = 15.0, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+    ) -> None:
+        """Make calls until `stop` is called.
+
+        Args:
+            stop_seconds: How long calls under way may go on after `stop`. Then they are broken off: the attempts stay
+                counted, and the calls wait for their next due time.
+            task_status: Started when the leases of earlier runs are freed.
+
+        Raises:
+            StoreFailed: the store is dead.
+        """
+        await self._store.write(lambda transaction: transaction.webhooks.release_boots(self._worker), key=TOPIC)
+        task_status.started()
+        async with trio.open_nursery() as calls:
+            calls.start_soon(self._renew_leases)
+            with self._stopping:
+                await self._loop(calls)
+            with trio.move_on_after(stop_seconds):
+                await self._wait_until_idle()
+            self._is_interrupted = True
+            for request in self._requests:
+                request.cancel()
+            with trio.move_on_after(_SETTLE_SECONDS):
+                await self._wait_until_idle()
+            calls.cancel_scope.cancel()
+
+    # --- the loop ---
+
+    async def _loop(self, calls: trio.Nursery) -> None:
+        while True:
+            seen = self._store.wakeups.version(TOPIC)
+            try:
+                wait_seconds = await self._start_due(calls)
+            except (StoreFailed, StoreClosed):
+                raise
+            except StoreError as error:
+                log.error("webhooks cannot go on", problem=str(error), again_in_seconds=_TROUBLE_SECONDS)
+                wait_seconds = _TROUBLE_SECONDS
+            with trio.move_on_after(min(wait_seconds, LEASE_SECONDS)):
+                await self._store.wakeups.wait(TOPIC, seen=seen)
+
+    async def _start_due(self, calls: trio.Nursery) -> float:
+        """Start what is due and fits; returns the seconds until something may be due next."""
+        while True:
+            room = self._config.concurrency - len(self._held)
+            if room <= 0:
+                return float("inf")
+            count = await self._start_some(calls, room)
+            if not count:
+                break
+        full = [url for url, count in self._running.items() if count >= self._config.concurrency_per_url]
+        due_at = await self._store.read(lambda transaction: transaction.webhooks.next_due_at(exclude_urls=full))
+        if due_at is None:
+            return float("inf")
+        seconds = (due_at - self._clock.now()).total_seconds()
+        return seconds if seconds > 0 else _TROUBLE_SECONDS
+
+    async def _start_some(self, calls: trio.Nursery, room: int) -> int:
+        running = dict(self._running)
+
+        def lease(transaction: Transaction) -> tuple[int, list[LeasedCall]]:
+            leased = transaction.webhooks.lease_due(
+                self._worker,
+                transaction.now + timedelta(seconds=LEASE_SECONDS),
+                room,
+                next_due_at=functools.partial(next_due_at, now=transaction.now),
+                per_url=self._config.concurrency_per_url,
+                running=running,
+            )
+            ready = []
+            for one in leased:
+                earlier = earlier_calls(transaction, one.call)
+                if earlier:
+                    # It is made due when the earlier one ends; this is for a crash in between.
+                    due_at = max(transaction.now, *(call.due_at for call in earlier)) + timedelta(seconds=1)
+                    transaction.webhooks.postpone(one.call.id, one.token, due_at)
+                else:
+                    ready.append(one)
+            return len(leased), ready
+
+        # Cancelling the wait would not undo the unit: what it leased is to be known here.
+        with trio.CancelScope(shield=True):
+            count, ready = await self._store.write(lease, key=TOPIC)
+            for leased in ready:
+                predecessor, done = self._hold(leased)
+                calls.start_soon(self._call, leased, predecessor, done)
+        return count
+
+    # --- one call ---
+
+    async def _call(self, leased: LeasedCall, predecessor: trio.Event | None, done: trio.Event) -> None:
+        call = leased.call
+        try:
+            if predecessor is not None:
+                # A call of the same message that was superseded may still be under way.
+                await predecessor.wait()
+                if await self._store.read(lambda transaction: transaction.webhooks.get(call.id)) is None:
+                    return
+            result = await self._attempt(leased)
+            await self._settle(leased, result)
+        except (StoreFailed, StoreClosed):
+            raise
+        except Exception:
+            # The top of an attempt. The call is made again when its lease ends.
+            log.exception("a webhook call ended with an error", call=call.id)
+        finally:
+            self._let_go(leased, done)
+
+    async def _attempt(self, leased: LeasedCall) -> CallResult:
+        call = leased.call
+        started_at, begun = self._clock.now(), trio.current_time()
+        body = call.payload.encode()
+        response, error = None, ""
+        with trio.move_on_after(TIMEOUT_SECONDS) as request:
+            self._requests.add(request)
+            if self._is_interrupted:
+                request.cancel()
+            try:
+                response = await self._client.post(
+                    call.target.url,
+                    headers=request_headers(call, body, at=started_at),
+                    body=body,
+                    timeout=TIMEOUT_SECONDS,
+                    max_response_octets=RESPONSE_OCTETS,
+                )
+            except HTTPClientError as failure:
+                error = str(failure)
+            finally:
+                self._requests.discard(request)
+        duration = timedelta(seconds=trio.current_time() - begun)
+        if response is not None:
+            result = result_of(call, response, started_at=started_at, duration=duration)
+        else:
+            if not error:
+                error = INTERRUPTED if self._is_interrupted else f"no response within {TIMEOUT_SECONDS:g} s"
+            result = CallResult(started_at, duration, False, error=error)
+        _results_total.inc(metric_label(result))
+        _seconds.observe(duration.total_seconds())
+        return result
+
+    async def _settle(self, leased: LeasedCall, result: CallResult) -> None:
+        call = leased.call
+        ending = Ending.RETRY if result.error == INTERRUPTED else ending_of(call, result)
+        keep = retention(self._directory(), call.account)
+
+        def settle(transaction: Transaction) -> bool:
+            if ending is Ending.RETRY:
+                return transaction.webhooks.finish(call.id, leased.token, result)
+            return end_call(transaction, leased, result, keep=keep, is_gone=ending is Ending.GONE)
+
+        try:
+            is_settled = await self._write_persistently(settle)
+        except UnknownAccount:
+            log.info("an account was removed while its webhook was called", call=call.id)
+            return
+        fields = {"call": call.id, "account": call.account, "url": call.target.url, "attempt": call.attempts}
+        if not is_settled:
+            log.info("a webhook call was superseded, canceled or lost its lease", **fields)
+        elif ending is Ending.GONE:
+            log.warning("a webhook is disabled: its receiver answered 410", **fields)
+        elif ending is Ending.FAILED:
+            log.warning("a webhook call is given up", error=result.error, **fields)
+        else:
+            log.debug("a webhook was called", ending=ending.value, code=result.code, error=result.error, **fields)
+
+    async def _write_persistently(self, unit: Callable[[Transaction], bool]) -> bool:
+        """Write what is known nowhere else, again and again while the store cannot take it."""
+        wait = 1.0
+        while True:
+            try:
+                # Not undone by a cancellation; what was posted would be posted again.
+                with trio.CancelScope(shield=True):
+                    return await self._store.write(unit, key=TOPIC)
+            except (DiskFull, CommitFailed) as error:
+                log.error("the result of a webhook call cannot be stored yet", problem=str(error))
+            await trio.sleep(wait)
+            wait = min(2 * wait, _LONGEST_TROUBLE_SECONDS)
+
+    # --- what is under way ---
+
+    def _hold(self, leased: LeasedCall) -> tuple[trio.Event | None, trio.Event]:
+        """Note a call that begins; returns the end of the call it has to wait for, and its own end."""
+        call = leased.call
+        self._held[call.id] = leased
+        self._running[call.target.url] += 1
+        done = trio.Event()
+        if not call.entry_id:
+            return None, done
+        key = (call.entry_id, call.target.url)
+        predecessor = self._last.get(key)
+        self._last[key] = done
+        return predecessor, done
+
+    def _let_go(self, leased: LeasedCall, done: trio.Event) -> None:
+        call = leased.call
+        if self._held.get(call.id) is leased:
+            del self._held[call.id]
+        self._running[call.target.url] -= 1
+        if not self._running[call.target.url]:
+            del self._running[call.target.url]
+        done.set()
+        key = (call.entry_id, call.target.url)
+        if self._last.get(key) is done:
+            del self._last[key]
+        # There is room now for what is due, and `run` may be waiting for the last one.
+        self._store.wakeups.wake(TOPIC)
+
+    async def _wait_until_idle(self) -> None:
+        while self._held:
+            await self._store.wakeups.wait(TOPIC, seen=self._store.wakeups.version(TOPIC))
+
+    async def _renew_leases(self) -> None:
+        while True:
+            await trio.sleep(LEASE_SECONDS / 3)
+            leases = [(call_id, leased.token) for call_id, leased in self._held.items()]
+            if not leases:
+                continue
+            try:
+                await self._store.write(functools.partial(_renew, leases=leases), key=TOPIC)
+            except (StoreFailed, StoreClosed):
+                raise
+            except StoreError as error:
+                log.error("leases of webhook calls could not be renewed", problem=str(error))
+
+
+def _renew(transaction: Transaction, *, leases: list[tuple[int, int]]) -> None:
+    transaction.webhooks.renew(leases, transaction.now + timedelta(seconds=LEASE_SECONDS))

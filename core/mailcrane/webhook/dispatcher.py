@@ -1,0 +1,173 @@
+"""Makes webhook calls of recorded events: asks who is to be told, and queues a call for each in one unit.
+
+What was not dispatched when the server stopped is found again by its state; an event becomes calls exactly once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import trio
+from msgspec import Struct
+
+from mailcrane.model.clock import Clock
+from mailcrane.model.event import Event, NewEvent
+from mailcrane.model.webhook import WebhookTarget
+from mailcrane.observe.log import get_log
+from mailcrane.plugin.caller import Hooks
+from mailcrane.store.errors import StoreClosed, StoreError, StoreFailed, UnknownAccount
+from mailcrane.store.records import CallFilter, NewCall
+from mailcrane.store.store import Store
+from mailcrane.store.transaction import Transaction
+from mailcrane.webhook.disabled import is_disabled
+from mailcrane.webhook.ending import DirectorySource, retention, retired_event
+from mailcrane.webhook.payload import encode_payload, is_wanted, make_payload, merge_fields, merge_targets
+
+log = get_log(__name__)
+
+TOPIC = "events"
+
+_BATCH = 100
+_TROUBLE_SECONDS = 5.0
+
+
+class _Planned(Struct, frozen=True):
+    """An event with who is told of it."""
+
+    event: Event
+    targets: tuple[WebhookTarget, ...]
+    payload: str
+
+
+class Dispatcher:
+    """Turns events into calls, as long as it runs.
+
+    Args:
+        directory: Gives the look-ups of the newest configuration.
+        clock: The store's.
+    """
+
+    def __init__(self, *, store: Store, hooks: Hooks, directory: DirectorySource, clock: Clock) -> None:
+        self._store = store
+        self._hooks = hooks
+        self._directory = directory
+        self._clock = clock
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Dispatch until cancelled; at any moment is right, because a unit is done whole or not.
+
+        Raises:
+            StoreFailed: the store is dead.
+        """
+        task_status.started()
+        while True:
+            seen = self._store.wakeups.version(TOPIC)
+            try:
+                while await self.dispatch_pending():
+                    pass
+            except (StoreFailed, StoreClosed):
+                raise
+            except StoreError as error:
+                log.error("webhooks cannot be queued", problem=str(error), again_in_seconds=_TROUBLE_SECONDS)
+                await trio.sleep(_TROUBLE_SECONDS)
+                continue
+            await self._store.wakeups.wait(TOPIC, seen=seen)
+
+    async def dispatch_pending(self) -> int:
+        """Dispatch one batch of pending events; returns how many it was."""
+        events = await self._store.read(lambda transaction: transaction.events.outgoing_pending(_BATCH))
+        if not events:
+            return 0
+        planned: list[_Planned | None] = [None] * len(events)
+
+        async def plan(index: int, event: Event) -> None:
+            planned[index] = await self._plan(event)
+
+        if self._hooks.select_webhooks.implementations or self._hooks.add_webhook_fields.implementations:
+            async with trio.open_nursery() as nursery:
+                for index, event in enumerate(events):
+                    nursery.start_soon(plan, index, event)
+        else:
+            for index, event in enumerate(events):
+                await plan(index, event)
+        ready = [one for one in planned if one is not None]
+        try:
+            await self._store.write(lambda transaction: self._queue(transaction, ready), key="webhooks")
+        except UnknownAccount as error:
+            # Its events are not pending any more once it is removed.
+            log.info("an account was removed while its webhooks were queued", account=error.account)
+        return len(events)
+
+    async def _plan(self, event: Event) -> _Planned:
+        own = self._own_target(event)
+        answers = [("", own)] if own is not None else []
+        if self._hooks.select_webhooks.implementations:
+            answers += await self._hooks.select_webhooks(event=event)
+        targets = tuple(target for target in merge_targets(answers) if is_wanted(target, event))
+        if not targets:
+            return _Planned(event, (), "")
+        payload = make_payload(event, queued_at=self._clock.now())
+        if self._hooks.add_webhook_fields.implementations:
+            # Plugins get a copy: what they do to it is nobody's concern.
+            shown = {**payload, "Extra": dict(payload["Extra"])}
+            payload = merge_fields(payload, await self._hooks.add_webhook_fields(event=event, payload=shown))
+        return _Planned(event, targets, encode_payload(payload))
+
+    def _own_target(self, event: Event) -> WebhookTarget | None:
+        account = self._directory().account(event.account)
+        webhook = None if account is None else account.outgoing_webhook
+        if webhook is None:
+            return None
+        return WebhookTarget(
+            webhook.url,
+            webhook.authorization.reveal(),
+            tuple(secret.reveal() for secret in webhook.secrets),
+            webhook.events,
+            webhook.mode,
+        )
+
+    def _queue(self, transaction: Transaction, planned: Sequence[_Planned]) -> None:
+        pending = {event.id for event in transaction.events.mark_dispatched([one.event for one in planned])}
+        for one in planned:
+            if one.event.id not in pending or not one.targets:
+                continue
+            event = one.event
+            calls = [
+                NewCall(
+                    event.account,
+                    event.id,
+                    event.kind.value,
+                    event.entry_id,
+                    target,
+                    one.payload,
+                    transaction.now,
+                    supersedes=target.mode == "latest",
+                )
+                for target in one.targets
+                if not is_disabled(transaction, event.account, target)
+            ]
+            if not calls:
+                continue
+            ended = _superseded(transaction, calls)
+            transaction.webhooks.add(calls, keep_superseded=retention(self._directory(), event.account))
+            if ended:
+                transaction.events.record(ended)
+
+
+def _superseded(transaction: Transaction, calls: Sequence[NewCall]) -> list[NewEvent]:
+    """The events of the queued calls that end when these are added."""
+    urls = {call.target.url for call in calls if call.supersedes and call.entry_id}
+    if not urls:
+        return []
+    first = calls[0]
+    queued = transaction.webhooks.list(CallFilter(account=first.account, entry_id=first.entry_id))
+    return [
+        retired_event(
+            call,
+            is_success=False,
+            code=call.results[-1].code if call.results else 0,
+            superseded_by_event=first.event_id,
+        )
+        for call in queued
+        if call.target.url in urls
+    ]
