@@ -12,6 +12,7 @@ import trio.testing
 
 from mailcrane.model.delivery import ContentEdit, Entry, RouteChoice
 from mailcrane.model.receive import Assessment, Judgement, Verdict
+from mailcrane.plugin import call as call_module
 from mailcrane.plugin.base import Plugin
 from mailcrane.plugin.caller import Hooks
 from mailcrane.plugin.errors import HookFailed
@@ -229,6 +230,47 @@ async def test_an_implementation_that_defers_is_never_left_out(plugin_with: Plug
             with pytest.raises(HookFailed):
                 await host.hooks.select_route(entry=made_entry())
         assert host.hooks.select_route.implementations[0].counters.calls == 20
+
+
+async def test_calls_that_never_end_do_not_pile_up(
+    plugin_with: PluginMaker, autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(call_module, "MAX_OVERDUE_CALLS", 3)
+    begun = 0
+
+    async def shielded(self: Any) -> None:
+        nonlocal begun
+        begun += 1
+        with trio.CancelScope(shield=True):
+            await trio.sleep(100)
+
+    async def ask(host: PluginHost) -> None:
+        with pytest.raises(HookFailed):
+            await host.hooks.select_route(entry=made_entry(), _budget=1.0)
+
+    async with running_plugins(plugin_with("shielded", select_route=shielded)) as host:
+        for _ in range(10):
+            await ask(host)
+        assert begun == 3
+        await trio.sleep(100)
+        await ask(host)
+        assert begun == 4
+        await trio.sleep(100)
+
+
+async def test_a_call_under_way_when_the_plugin_is_stopped_fails(
+    plugin_with: PluginMaker, autojump_clock: trio.testing.MockClock
+) -> None:
+    async def hangs(self: Any) -> None:
+        await trio.sleep_forever()
+
+    async def ask(host: PluginHost) -> None:
+        with pytest.raises(HookFailed, match="the plugin was stopped"):
+            await host.hooks.select_route(entry=made_entry())
+
+    async with trio.open_nursery() as nursery, running_plugins(plugin_with("hangs", select_route=hangs)) as host:
+        nursery.start_soon(ask, host)
+        await trio.testing.wait_all_tasks_blocked()
 
 
 async def test_a_thread_that_answers_late_is_dropped_and_counted(

@@ -25,6 +25,11 @@ BLOCKING_LIMIT = 1.0
 """Seconds that a plugin may keep the event loop in one step; more counts as a timeout of its call."""
 
 
+MAX_OVERDUE_CALLS = 100
+"""Calls of one plugin that were given up and have not ended. With more of them it is not called: tasks that shield
+themselves would otherwise pile up without end."""
+
+
 class CallFailed(Exception):
     """A call without an answer that can be used."""
 
@@ -41,14 +46,16 @@ class PluginTasks:
         name: Of the plugin.
         nursery: Opened and closed by the host; None while the plugin is not running.
         limiter: For its implementations that run in threads.
+        overdue: How many of its calls were given up and have not ended.
     """
 
-    __slots__ = ("limiter", "name", "nursery")
+    __slots__ = ("limiter", "name", "nursery", "overdue")
 
     def __init__(self, name: str) -> None:
         self.name = name
         self.nursery: trio.Nursery | None = None
         self.limiter = trio.CapacityLimiter(THREADS_PER_PLUGIN)
+        self.overdue = 0
 
 
 class Call:
@@ -69,6 +76,7 @@ class Call:
         "_on_late",
         "_overdue_since",
         "_scope",
+        "_tasks",
         "blocked_seconds",
         "blocking_limit",
         "name",
@@ -98,14 +106,17 @@ class Call:
             blocking_limit: Seconds that one step of it may keep the event loop; `BLOCKING_LIMIT` when None.
 
         Raises:
-            CallFailed: the plugin is not running.
+            CallFailed: the plugin is not running, or too many of its calls do not end.
         """
         if tasks.nursery is None:
             raise CallFailed("the plugin is not running")
+        if tasks.overdue >= MAX_OVERDUE_CALLS:
+            raise CallFailed(f"{tasks.overdue} calls of it were given up and have not ended", is_timeout=True)
         self.plugin = tasks.name
         self.name = name
         self.blocked_seconds = 0.0
         self.blocking_limit = BLOCKING_LIMIT if blocking_limit is None else blocking_limit
+        self._tasks = tasks
         self._function = function
         self._arguments = arguments
         self._is_threaded = is_threaded
@@ -142,10 +153,14 @@ class Call:
             self._overdue_since = deadline
             if self._done.is_set():
                 self._tell_late(self._finished_at)
+            else:
+                self._tasks.overdue += 1
             raise CallFailed("no answer in time", is_timeout=True)
         if self.blocked_seconds:
             raise CallFailed(f"kept the event loop for {self.blocked_seconds:.1f} s", is_timeout=True)
         if self._error is not None:
+            if isinstance(self._error, trio.Cancelled):
+                raise CallFailed("the plugin was stopped")
             raise CallFailed(f"raised {self._error!r}") from self._error
         return self._answer
 
@@ -178,6 +193,8 @@ class Call:
         finally:
             self._finished_at = trio.current_time()
             self._done.set()
+            if self._overdue_since is not None:
+                self._tasks.overdue -= 1
 
     def _run_in_thread(self, token: trio.lowlevel.TrioToken) -> Any:
         try:
