@@ -116,7 +116,7 @@ class _Reader:
                     if not in_group:
                         raise AddressListError("bad address list: a semicolon outside a group")
                     in_group = False
-                comment = ""
+                phrase, comment = [], ""
             else:
                 raise AddressListError("bad address list: > without <")
         if _phrase_text(phrase):

@@ -26,7 +26,6 @@ from mailcrane.message.trace import new_message_id
 _MAX_LINE_OCTETS = 76
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _FIELD_NAME = re.compile(r"[!-9;-~]+\Z")
-_LONG_OR_BARE = re.compile(rb"[^\n]{77}|\r")
 _USER_AGENT_NAMES = frozenset({"user-agent", "x-mailer"})
 
 
@@ -147,7 +146,7 @@ def _text(subtype: str, text: str, *, is_utf8: bool) -> _Body:
     if not octets.endswith(b"\n"):
         octets += b"\n"
     is_ascii = octets.isascii()
-    is_quoted = _LONG_OR_BARE.search(octets) is not None
+    is_quoted = b"\r" in octets or max(map(len, octets.split(b"\n"))) > _MAX_LINE_OCTETS
     octets = octets.replace(b"\n", b"\r\n")
     if is_quoted:
         encoding, octets = "quoted-printable", encode_quoted_printable(octets)

@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from mailcrane.message import charset
 
 _ENCODED_WORD = re.compile(r"=\?([!-)+-<>@-~]+)(?:\*[A-Za-z0-9-]*)?\?([BbQq])\?([!->@-~ ]*?)\?=")
-_LOOKS_ENCODED = re.compile(r"=\?.*\?=")
 
 # RFC 2047 section 2 allows 75; shorter, so that the first one fits on a line behind the name of its field.
 _MAX_ENCODED_WORD = 64
@@ -53,7 +52,7 @@ def decode(text: str) -> str:
 
 def needs_encoding(word: str) -> bool:
     """Whether a word must be encoded to come out of a decoder as it is."""
-    return not word.isascii() or _LOOKS_ENCODED.search(word) is not None
+    return not word.isascii() or ("=?" in word and "?=" in word)
 
 
 def encode(text: str) -> Iterator[str]:

@@ -39,6 +39,7 @@ from mailcrane.webhook.schedule import next_due_at
 log = get_log(__name__)
 
 TOPIC = "webhooks"
+# A call takes a minute, and may wait another for its predecessor: leases need not be renewed.
 LEASE_SECONDS = 300.0
 INTERRUPTED = "the server was stopped"
 
@@ -111,7 +112,6 @@ class WebhookCaller:
         await self._store.write(lambda transaction: transaction.webhooks.release_boots(self._worker), key=TOPIC)
         task_status.started()
         async with trio.open_nursery() as calls:
-            calls.start_soon(self._renew_leases)
             with self._stopping:
                 await self._loop(calls)
             with trio.move_on_after(stop_seconds):
@@ -307,20 +307,3 @@ class WebhookCaller:
     async def _wait_until_idle(self) -> None:
         while self._held:
             await self._store.wakeups.wait(TOPIC, seen=self._store.wakeups.version(TOPIC))
-
-    async def _renew_leases(self) -> None:
-        while True:
-            await trio.sleep(LEASE_SECONDS / 3)
-            leases = [(call_id, leased.token) for call_id, leased in self._held.items()]
-            if not leases:
-                continue
-            try:
-                await self._store.write(functools.partial(_renew, leases=leases), key=TOPIC)
-            except (StoreFailed, StoreClosed):
-                raise
-            except StoreError as error:
-                log.error("leases of webhook calls could not be renewed", problem=str(error))
-
-
-def _renew(transaction: Transaction, *, leases: list[tuple[int, int]]) -> None:
-    transaction.webhooks.renew(leases, transaction.now + timedelta(seconds=LEASE_SECONDS))

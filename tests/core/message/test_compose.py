@@ -279,3 +279,11 @@ def test_the_bcc_field_is_made_for_the_own_copy_alone() -> None:
 )
 def test_types_are_found_out_from_the_first_octets(octets: bytes, content_type: str) -> None:
     assert sniff(octets) == content_type
+
+
+def test_a_long_text_is_composed_in_one_go() -> None:
+    # Quadratic work, or dozens of looks at each octet, would take long here.
+    lines = ("x" * 75 + "\n") * 5_000
+    for text in (lines, "=?x" * 100_000, "é" * 100_000):
+        composition = _compose(text=text, subject=text[:20_000].replace("\n", " "))
+        assert composition.size_octets > len(text)

@@ -170,3 +170,28 @@ def test_what_is_no_date_is_none(value: str) -> None:
 def test_a_naive_instant_is_not_formatted() -> None:
     with pytest.raises(ValueError, match="zone"):
         format_date(datetime(2026, 1, 1))
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        ", " * 80_000,
+        "(" * 40 + ")" * 40 + " (x)" * 40_000,
+        '"' + "\\a" * 60_000,
+        "a " * 80_000,
+        "x:;" * 40_000,
+        "<@a," + "@a," * 40_000,
+        "a@" + "b." * 60_000,
+        "=?utf-8?q?a?= " * 12_000 + "<a@b.example>",
+        "=?x" * 60_000,
+    ],
+)
+def test_hostile_values_are_read_in_one_go(value: str) -> None:
+    # Quadratic work would take very long here.
+    try:
+        parse_address_list(value)
+    except AddressListError:
+        pass
+    encoded_word.decode(value)
+    encoded_word.needs_encoding(value)
+    parse_header(b"To: " + value.encode() + b"\r\n\r\n", max_octets=1 << 24)
