@@ -69,6 +69,7 @@ if TYPE_CHECKING:
     from mailcrane.model.webhook import RetiredCall as RetiredCall
     from mailcrane.model.webhook import WebhookCall as WebhookCall
     from mailcrane.model.webhook import WebhookFields as WebhookFields
+    from mailcrane.model.webhook import WebhookMode as WebhookMode
     from mailcrane.model.webhook import WebhookTarget as WebhookTarget
     from mailcrane.observe.log import Log as Log
     from mailcrane.observe.secret import Secret as Secret
@@ -138,7 +139,14 @@ else:
                 "SubmittedEntry",
             ),
             "mailcrane.model.transport": ("Transport", "TransportType"),
-            "mailcrane.model.webhook": ("CallResult", "RetiredCall", "WebhookCall", "WebhookFields", "WebhookTarget"),
+            "mailcrane.model.webhook": (
+                "CallResult",
+                "RetiredCall",
+                "WebhookCall",
+                "WebhookFields",
+                "WebhookMode",
+                "WebhookTarget",
+            ),
             "mailcrane.observe.log": ("Log",),
             "mailcrane.observe.secret": ("Secret",),
             "mailcrane.plugin.base": ("NoConfig", "Plugin"),

@@ -21,6 +21,14 @@ if TYPE_CHECKING:
     from mailcrane.http.app import header as header
     from mailcrane.http.app import request_context as request_context
     from mailcrane.http.app import respond as respond
+    from mailcrane.http.client import AddressRefused as AddressRefused
+    from mailcrane.http.client import ConnectFailed as ConnectFailed
+    from mailcrane.http.client import GuardedClient as GuardedClient
+    from mailcrane.http.client import HTTPClientError as HTTPClientError
+    from mailcrane.http.client import HTTPResponse as HTTPResponse
+    from mailcrane.http.client import RequestTimedOut as RequestTimedOut
+    from mailcrane.http.client import ResponseFailed as ResponseFailed
+    from mailcrane.http.client import URLRefused as URLRefused
     from mailcrane.observe.limits import FAILED_LOGIN_WINDOWS as FAILED_LOGIN_WINDOWS
     from mailcrane.observe.limits import HTTP_REQUEST_WINDOWS as HTTP_REQUEST_WINDOWS
     from mailcrane.observe.limits import Window as Window
@@ -43,6 +51,16 @@ else:
                 "header",
                 "request_context",
                 "respond",
+            ),
+            "mailcrane.http.client": (
+                "AddressRefused",
+                "ConnectFailed",
+                "GuardedClient",
+                "HTTPClientError",
+                "HTTPResponse",
+                "RequestTimedOut",
+                "ResponseFailed",
+                "URLRefused",
             ),
             "mailcrane.observe.limits": ("FAILED_LOGIN_WINDOWS", "HTTP_REQUEST_WINDOWS", "Window", "WindowLimiter"),
         },
