@@ -9,7 +9,7 @@ import trio.testing
 from mailcrane.model.event import Event, EventKind
 from mailcrane.plugin.base import Plugin
 from mailcrane.plugin.policy import hookimpl
-from mailcrane.testing.server import server
+from mailcrane.testing.in_memory import server
 
 CONTENT = b"From: you@there.example\r\nMessage-Id: <1@there.example>\r\n\r\nHello.\r\n"
 

@@ -10,7 +10,7 @@ import trio.testing
 from mailcrane.model.event import EventKind
 from mailcrane.model.reply import Reply
 from mailcrane.store.records import RetiredFilter
-from mailcrane.testing.server import PASSWORD, RunningServer, server
+from mailcrane.testing.in_memory import PASSWORD, RunningServer, server
 
 CONTENT = b"From: ann@here.example\r\nSubject: news\r\nX-Mox-Extra-Order: 17\r\n\r\nHello.\r\n"
 

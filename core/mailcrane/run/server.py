@@ -9,15 +9,16 @@ from __future__ import annotations
 import secrets
 import socket
 from contextlib import AsyncExitStack
-from typing import TYPE_CHECKING
 
 import trio
 
 from mailcrane.admin.administration import Administration
+from mailcrane.admin.control import serve_control
 from mailcrane.config.directory import Directory
 from mailcrane.config.rows import Configuration
 from mailcrane.config.static import StaticConfig
 from mailcrane.http.app import HTTPApp
+from mailcrane.http.client import GuardedClient
 from mailcrane.listener.smtp import SMTPListener
 from mailcrane.model.clock import Clock
 from mailcrane.observe.health import Health, HealthReport, State
@@ -40,9 +41,9 @@ from mailcrane.store.store import Store
 from mailcrane.store.transaction import Transaction
 from mailcrane.transport.prepare import ContentPreparer
 from mailcrane.transport.registry import open_transports
-
-if TYPE_CHECKING:
-    from mailcrane.http.client import GuardedClient
+from mailcrane.webhook.attempt import HTTPPoster
+from mailcrane.webhook.caller import WebhookCaller
+from mailcrane.webhook.dispatcher import Dispatcher
 
 log = get_log(__name__)
 
@@ -133,8 +134,6 @@ class Server:
 
     def http_client(self, *, allow_networks: tuple[str, ...] = ()) -> GuardedClient:
         """Make an HTTP client that reaches global addresses, and networks that the operator or the caller allows."""
-        from mailcrane.http.client import GuardedClient  # noqa: PLC0415 - it loads an HTTP library
-
         return GuardedClient(allow_networks=(*self.static.webhooks.allow_networks, *allow_networks))
 
     async def use(self, configuration: Configuration) -> None:
@@ -173,12 +172,14 @@ class Server:
         self,
         *,
         control_path: str = "",
+        poster: HTTPPoster | None = None,
         task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
     ) -> None:
         """Run until `stop`.
 
         Args:
             control_path: Where the control socket is made; empty for none.
+            poster: Posts webhooks; `http_client` by default.
             task_status: Started when every listener accepts.
 
         Raises:
@@ -193,6 +194,11 @@ class Server:
                 [transport_type for _, transport_type in hooks.register_transport_types()], self.static.transports
             )
             stack.push_async_callback(opened.aclose)
+            worker = Worker(socket.gethostname(), secrets.token_hex(8))
+            if poster is None:
+                client = self.http_client()
+                stack.push_async_callback(client.aclose)
+                poster = client
             self.scheduler = scheduler = Scheduler(
                 store=self.store,
                 hooks=hooks,
@@ -200,23 +206,34 @@ class Server:
                 transports=opened,
                 preparer=ContentPreparer(store=self.store, hooks=hooks, directory=self.directory, now=self.clock.now),
                 config=self.static.queue,
-                worker=Worker(socket.gethostname(), secrets.token_hex(8)),
+                worker=worker,
                 clock=self.clock,
             )
+            caller = WebhookCaller(
+                store=self.store,
+                directory=self.directory,
+                client=poster,
+                config=self.static.webhooks,
+                worker=worker,
+                clock=self.clock,
+            )
+            dispatcher = Dispatcher(store=self.store, hooks=hooks, directory=self.directory, clock=self.clock)
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self.store.watch)
                 nursery.start_soon(self._follow_configuration)
                 nursery.start_soon(self._keep_house)
                 await nursery.start(Notifier(self.store, hooks).run)
+                await nursery.start(dispatcher.run)
                 if control_path:
-                    # Only a server has a control socket; tests in memory have none.
-                    from mailcrane.admin.control import serve_control  # noqa: PLC0415
-
                     await nursery.start(serve_control, self.administration(), control_path)
-                async with trio.open_nursery() as work:
-                    await work.start(self._run_scheduler, scheduler)
-                    await self._run_listeners(task_status)
-                    scheduler.stop()
+                async with trio.open_nursery() as calling:
+                    await calling.start(caller.run)
+                    async with trio.open_nursery() as delivering:
+                        await delivering.start(self._run_scheduler, scheduler)
+                        await self._run_listeners(task_status)
+                        scheduler.stop()
+                    # What the last attempts recorded is posted now or after the next start.
+                    caller.stop()
                 nursery.cancel_scope.cancel()
 
     async def _run_scheduler(self, scheduler: Scheduler, *, task_status: trio.TaskStatus[None]) -> None:

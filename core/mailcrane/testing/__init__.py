@@ -1,11 +1,41 @@
 """What tests are written with, ours and a stranger's: the real server in memory, made-up values, a clock.
 
-`server` runs every stage with a store in memory; only the next hop, DNS and time are fake. `ask` asks one hook of one
-plugin. `made_entry` and its like make values with sensible defaults. `Clock` follows trio's clock, so that a mock
-clock moves the time of day too.
+`server` runs every stage with a store in memory; only the next hop, DNS, the receiver of webhooks and time are fake.
+`ask` asks one hook of one plugin. `made_entry` and its like make values with sensible defaults. `Clock` follows
+trio's clock, so that a mock clock moves the time of day too.
 """
 
-from mailcrane.testing.clock import Clock
-from mailcrane.testing.values import made_entry, made_session
+from typing import TYPE_CHECKING
 
-__all__ = ["Clock", "made_entry", "made_session"]
+from mailcrane.api._lazy import lazy_names
+
+if TYPE_CHECKING:
+    from mailcrane.testing.client import SMTPClient as SMTPClient
+    from mailcrane.testing.clock import Clock as Clock
+    from mailcrane.testing.hooks import ask as ask
+    from mailcrane.testing.hooks import made_arguments as made_arguments
+    from mailcrane.testing.hooks import made_event as made_event
+    from mailcrane.testing.hooks import running_plugins as running_plugins
+    from mailcrane.testing.in_memory import PASSWORD as PASSWORD
+    from mailcrane.testing.in_memory import ROWS as ROWS
+    from mailcrane.testing.in_memory import RunningServer as RunningServer
+    from mailcrane.testing.in_memory import server as server
+    from mailcrane.testing.receiver import FakeReceiver as FakeReceiver
+    from mailcrane.testing.transport import FakeTransport as FakeTransport
+    from mailcrane.testing.values import made_delivery as made_delivery
+    from mailcrane.testing.values import made_entry as made_entry
+    from mailcrane.testing.values import made_session as made_session
+else:
+    # A type checker sees the names above, and no others.
+    __getattr__, __dir__ = lazy_names(
+        __name__,
+        {
+            "mailcrane.testing.client": ("SMTPClient",),
+            "mailcrane.testing.clock": ("Clock",),
+            "mailcrane.testing.hooks": ("ask", "made_arguments", "made_event", "running_plugins"),
+            "mailcrane.testing.in_memory": ("PASSWORD", "ROWS", "RunningServer", "server"),
+            "mailcrane.testing.receiver": ("FakeReceiver",),
+            "mailcrane.testing.transport": ("FakeTransport",),
+            "mailcrane.testing.values": ("made_delivery", "made_entry", "made_session"),
+        },
+    )

@@ -16,7 +16,7 @@ from mailcrane.plugin.base import Plugin
 from mailcrane.plugin.policy import hookimpl
 from mailcrane.receive.content import moved
 from mailcrane.store.errors import DiskFull
-from mailcrane.testing.server import RunningServer, server
+from mailcrane.testing.in_memory import RunningServer, server
 
 MESSAGE = b"From: <you@there.example>\r\nSubject: hi\r\n\r\nHello.\r\n"
 

@@ -19,7 +19,7 @@ from mailcrane.model.session import SessionInfo
 from mailcrane.model.submission import SentCopy, Submission, SubmissionAccepted, SubmissionRefused
 from mailcrane.plugin.base import Plugin
 from mailcrane.plugin.policy import hookimpl
-from mailcrane.testing.server import ROWS, RunningServer, server
+from mailcrane.testing.in_memory import ROWS, RunningServer, server
 from mailcrane.testing.values import made_session
 
 ANN = Mailbox("ann", "here.example")

@@ -13,7 +13,7 @@ from mailcrane.model.reply import Reply
 from mailcrane.model.session import SessionInfo
 from mailcrane.plugin.base import Plugin
 from mailcrane.plugin.policy import hookimpl
-from mailcrane.testing.server import PASSWORD, ROWS, server
+from mailcrane.testing.in_memory import PASSWORD, ROWS, server
 
 MESSAGE = b"From: <you@there.example>\r\nTo: <ann@here.example>\r\nSubject: hi\r\n\r\nHello.\r\n"
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncIterator
+from functools import partial
 from typing import Any, TypeVar
 
 import trio
@@ -30,6 +31,7 @@ from mailcrane.store.store import Store
 from mailcrane.store.transaction import Transaction
 from mailcrane.testing.client import SMTPClient
 from mailcrane.testing.clock import Clock
+from mailcrane.testing.receiver import FakeReceiver
 from mailcrane.testing.transport import FakeTransport
 
 T = TypeVar("T")
@@ -93,13 +95,22 @@ class RunningServer:
         store: Its store.
         clock: Its time of day.
         transport: Its only next hop, the transport ``fake``.
+        receiver: Takes its webhooks, whatever their URL.
     """
 
-    def __init__(self, server: Server, clock: Clock, transport: FakeTransport, nursery: trio.Nursery) -> None:
+    def __init__(
+        self,
+        server: Server,
+        clock: Clock,
+        transport: FakeTransport,
+        receiver: FakeReceiver,
+        nursery: trio.Nursery,
+    ) -> None:
         self.server = server
         self.store: Store = server.store
         self.clock = clock
         self.transport = transport
+        self.receiver = receiver
         self._nursery = nursery
 
     def connect(self, listener: str = "smtp", *, remote_ip: str = "192.0.2.1") -> SMTPClient:
@@ -158,7 +169,7 @@ async def server(
         sections: The tables ``[plugin.NAME]``.
     """
     clock = Clock()
-    transport = FakeTransport()
+    transport, receiver = FakeTransport(), FakeReceiver()
     static: StaticConfig = parse(CONFIG + config)
     async with await open_sqlite(":memory:", clock, inline=True) as store:
         await store.write(lambda transaction: _fill(transaction, validate(rows)), key="config")
@@ -166,9 +177,9 @@ async def server(
         host = PluginHost.of([*plugins, _transport_plugin(transport)], sections, services)
         made = await make_server(static, store, host, services, clock=clock, is_inline=True)
         async with trio.open_nursery() as nursery:
-            await nursery.start(made.run)
+            await nursery.start(partial(made.run, poster=receiver))
             async with trio.open_nursery() as connections:
-                yield RunningServer(made, clock, transport, connections)
+                yield RunningServer(made, clock, transport, receiver, connections)
                 connections.cancel_scope.cancel()
             made.stop()
 
