@@ -39,10 +39,12 @@ class Identity(Struct, frozen=True):
     Attributes:
         account: Name of the account.
         login_address: What the client logged in with.
+        full_name: Of the account or of the address, for a message that names no author; may be empty.
     """
 
     account: str
     login_address: str
+    full_name: str = ""
 
 
 class Recipient(Struct, frozen=True):

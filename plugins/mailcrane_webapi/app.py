@@ -1,0 +1,157 @@
+"""The ASGI application: routes, the checks that come before a method, and how errors are answered.
+
+Calls are read through raw ASGI, so that an upload is never held whole by a framework. Pages are Quart's.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+
+import trio
+
+from mailcrane.api import Identity, LoginRefused, PluginContext
+from mailcrane.api.http import ASGIApp, Receive, Scope, Send, drain, header, request_context, respond
+from mailcrane_webapi.config import WebAPIConfig
+from mailcrane_webapi.form import Disconnected, read_form
+from mailcrane_webapi.send import Sender
+from mailcrane_webapi.wire import APIError, ErrorBody, encode
+
+METHODS = ("Send",)
+
+_VERSION_PATH = "/v0/"
+_JSON = b"application/json; charset=utf-8"
+_CHALLENGE = ((b"www-authenticate", b"Basic realm=webapi"),)
+# What is read of the body of a call that is refused, so that the client sees why.
+_DRAIN_OCTETS = 256 * 1024
+# Calls with files in temporary files, which are composed in memory.
+_MAX_LARGE_CALLS = 2
+
+
+class WebAPI:
+    """The application. One serves all listeners."""
+
+    def __init__(self, config: WebAPIConfig, context: PluginContext) -> None:
+        self._config = config
+        self._context = context
+        self._sender = Sender(context, max_message_octets=config.max_message_octets)
+        self._large_calls = trio.Semaphore(_MAX_LARGE_CALLS)
+        self._pages: ASGIApp | None = None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        if scope["type"] != "http":
+            return
+        path = scope["path"].removeprefix(scope["root_path"])
+        method = path.removeprefix(_VERSION_PATH)
+        if path == "/":
+            await self._redirect(scope, receive, send)
+        elif path == _VERSION_PATH:
+            await self._page(scope, receive, send)
+        elif method not in METHODS or method == path:
+            await _refuse(receive, send, 404)
+        elif scope["method"] == "GET":
+            await self._page(scope, receive, send)
+        elif scope["method"] == "POST":
+            await self._call(scope, receive, send)
+        else:
+            await _refuse(receive, send, 405)
+
+    async def _redirect(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["method"] != "GET":
+            await _refuse(receive, send, 405)
+            return
+        location = f"{scope['root_path']}{_VERSION_PATH}".encode("latin-1", "replace")
+        await respond(send, 303, headers=((b"location", location),))
+
+    async def _page(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if self._pages is None:
+            # Quart takes a fifth of a second to import, which a server without visitors never pays.
+            self._pages = await self._context.run_in_thread(_make_pages)
+        await self._pages(scope, receive, send)
+
+    async def _call(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            identity = await self._log_in(scope, receive, send)
+            if identity is not None:
+                await self._execute(scope, receive, send, identity)
+        except Disconnected:
+            return
+        except APIError as error:
+            await respond(send, 400, encode(ErrorBody(error.code, error.message)), content_type=_JSON)
+
+    async def _log_in(self, scope: Scope, receive: Receive, send: Send) -> Identity | None:
+        """Check the basic authentication; None when it was refused and that is answered."""
+        credentials = _basic_credentials(header(scope, b"authorization"))
+        if credentials is None:
+            await _refuse(receive, send, 401, "401 unauthorized: missing basic authentication\n")
+            return None
+        request = request_context(scope)
+        if not request.may_log_in:
+            await _refuse(receive, send, 403, "403 forbidden: logins without TLS are not accepted here\n")
+            return None
+        try:
+            return await self._context.logins.log_in(request.session, *credentials)
+        except LoginRefused as refused:
+            if refused.reason == "ratelimited":
+                await _refuse(receive, send, 429, "429 too many requests: too many failed logins\n")
+                return None
+            if refused.reason == "error":
+                raise APIError("server", "checking credentials failed") from None
+            reason = f"login disabled: {refused.reply.text}" if refused.reason == "logindisabled" else "bad credentials"
+            await _refuse(receive, send, 401, f"401 unauthorized: {reason}\n")
+            return None
+
+    async def _execute(self, scope: Scope, receive: Receive, send: Send, identity: Identity) -> None:
+        form = await read_form(
+            scope,
+            receive,
+            max_files_octets=self._config.max_message_octets,
+            run_in_thread=self._context.run_in_thread,
+        )
+        try:
+            if not form.request:
+                raise APIError("protocol", 'missing or empty form field "request"')
+            session = request_context(scope).session
+            if form.is_large:
+                async with self._large_calls:
+                    response = await self._sender.send(session, identity, form)
+            else:
+                response = await self._sender.send(session, identity, form)
+        except APIError:
+            raise
+        # The top of a call: a fault of ours is told as such, with its trace in the log.
+        except Exception:
+            self._context.log.exception("call failed", session=request_context(scope).session.id, method="Send")
+            raise APIError("server", "internal error") from None
+        finally:
+            form.close()
+        await respond(send, 200, encode(response), content_type=_JSON)
+
+
+async def _refuse(receive: Receive, send: Send, status: int, text: str = "") -> None:
+    await drain(receive, _DRAIN_OCTETS)
+    await respond(send, status, text, headers=_CHALLENGE if status == 401 else ())
+
+
+def _basic_credentials(value: bytes | None) -> tuple[str, str] | None:
+    """Return login and password of an Authorization header (RFC 7617), or None when there are none."""
+    scheme, _, encoded = (value or b"").partition(b" ")
+    if scheme.lower() != b"basic":
+        return None
+    try:
+        octets = base64.b64decode(encoded.strip(), validate=True)
+    except binascii.Error:
+        return None
+    try:
+        text = octets.decode()
+    except UnicodeDecodeError:
+        text = octets.decode("latin-1")
+    login, colon, password = text.partition(":")
+    return (login, password) if colon else None
+
+
+def _make_pages() -> ASGIApp:
+    from mailcrane_webapi.pages import make_pages  # noqa: PLC0415 - see where it is called
+
+    return make_pages(METHODS)
