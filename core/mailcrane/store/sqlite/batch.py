@@ -104,7 +104,8 @@ class Batches:
         (free,) = self._execute("PRAGMA freelist_count").fetchone()
         if free <= _FREE_PAGES_KEPT:
             return False
-        self._execute(f"PRAGMA incremental_vacuum({min(_VACUUM_STEP_PAGES, free - _FREE_PAGES_KEPT)})").fetchall()
+        # Only executescript runs this pragma to its end: execute would stop after one page.
+        self.connection.executescript(f"PRAGMA incremental_vacuum({min(_VACUUM_STEP_PAGES, free - _FREE_PAGES_KEPT)})")
         return bool(free - _VACUUM_STEP_PAGES > _FREE_PAGES_KEPT)
 
     def close(self) -> None:

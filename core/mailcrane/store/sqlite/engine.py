@@ -33,7 +33,8 @@ T = TypeVar("T")
 # A batch ends when nobody waits, or at these bounds, so that the first unit of a batch is answered in time.
 _MOST_UNITS = 512
 _MOST_SECONDS = 0.05
-_IDLE_SECONDS = 1.0
+# When nothing was written for so long, free pages are given back, a bounded number at a time.
+_QUIET_SECONDS = 0.02
 
 
 async def open_sqlite(
@@ -133,7 +134,7 @@ class SQLiteStore(Store):
         may_vacuum = True
         while True:
             try:
-                first = self._queue.get(timeout=_IDLE_SECONDS if may_vacuum else None)
+                first = self._queue.get(timeout=_QUIET_SECONDS if may_vacuum else None)
             except queue.Empty:
                 may_vacuum = self._batches.vacuum()
                 continue

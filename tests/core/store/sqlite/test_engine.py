@@ -143,7 +143,7 @@ def size_octets(path: Path) -> int:
 
 
 def vacuum_all(open_batches: Batches) -> None:
-    # In the server the thread does it when nobody has written for a second.
+    # Otherwise the thread does it, whenever nothing was written for a moment.
     while open_batches.vacuum():
         pass
 
