@@ -125,12 +125,11 @@ def _configure(folder: Path, *, deliver: bool, dkim: bool) -> None:
             hold=str(not deliver).lower(),
         )
     )
-    rows = '[[domains]]\nname = "bench.example"\n[[accounts]]\nname = "bench"\ndomain = "bench.example"\n'
-    rows += f'[[addresses]]\naddress = "{LOGIN}"\naccount = "bench"\n'
+    rows = f'[domains."bench.example"]\n[accounts.bench]\ndomain = "bench.example"\naddresses."{LOGIN}" = {{}}\n'
     if dkim:
-        rows += '[[dkim_keys]]\ndomain = "bench.example"\nselector = "bench"\nalgorithm = "rsa"\n'
+        rows += '[domains."bench.example".dkim_keys.bench]\nalgorithm = "rsa"\n'
         rows += f"private_key_pem = '''{generate_key('rsa')}'''\n"
     (folder / "rows.toml").write_text(rows)
     command = [sys.executable, "-m", "mailcrane", "--config", str(folder / "mailcrane.toml")]
     subprocess.run([*command, "config", "apply", str(folder / "rows.toml"), "--yes"], check=True, timeout=60)
-    subprocess.run([*command, "password", "bench"], input=PASSWORD, text=True, check=True, timeout=60)
+    subprocess.run([*command, "password", "bench", "--stdin"], input=PASSWORD, text=True, check=True, timeout=60)
