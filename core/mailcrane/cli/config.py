@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import click
+import trio
 
 from mailcrane.admin.configuration import ApplyConfiguration, DiffConfiguration, ExportConfiguration
 from mailcrane.admin.operations import CONFIG_APPLY, CONFIG_DIFF, CONFIG_EXPORT
@@ -16,17 +17,20 @@ from mailcrane.config import declarative
 from mailcrane.config.convert import ConfigError, convert
 from mailcrane.config.describe import describe_rows, describe_static, render_text
 from mailcrane.config.static import StaticConfig
+from mailcrane.model.clock import SystemClock
 from mailcrane.observe.secret import Secret
 from mailcrane.plugin.context import PluginServices
 from mailcrane.plugin.find import find_plugins
 from mailcrane.plugin.host import PluginHost
 from mailcrane.plugin.inspection import check_plugins
+from mailcrane.store.sqlite import open_sqlite
 
 
 @click.command(short_help="Check mailcrane.toml, the plugins and transports in it.")
 @click.pass_context
 def test(context: click.Context) -> None:
-    """Check mailcrane.toml, the tables of plugins and transports, and the files it names. Nothing is started."""
+    """Check mailcrane.toml as `serve` would: tables of plugins and transports, services, certificates. Nothing is
+    started, and the database is not looked at."""
     static = static_config()
     problems = [
         problem.problem
@@ -34,7 +38,9 @@ def test(context: click.Context) -> None:
         if problem.is_fatal
     ]
     if not problems:
-        problems = [*_transport_problems(static), *_file_problems(static)]
+        problems = _transport_problems(static)
+    if not problems and (problem := _server_problem(static)):
+        problems = [problem]
     for problem in problems:
         click.echo(f"{config_path()}: {problem}", err=True)
     if problems:
@@ -158,13 +164,19 @@ def _transport_problems(static: StaticConfig) -> list[str]:
     return problems
 
 
-def _file_problems(static: StaticConfig) -> list[str]:
-    problems = []
-    for name, certificate in static.tls.items():
-        for key, path in (("cert_file", certificate.cert_file), ("key_file", certificate.key_file)):
-            try:
-                with open(path, "rb"):
-                    pass
-            except OSError as error:
-                problems.append(f"tls.{name}.{key}: {path}: {error.strerror}. Name a file that the server can read")
-    return problems
+def _server_problem(static: StaticConfig) -> str:
+    """Put a server together over an empty store, as `serve` would, and say what it cannot use; nothing is started."""
+    from mailcrane.run.server import make_server  # noqa: PLC0415 - it imports everything
+
+    async def put_together() -> None:
+        clock = SystemClock()
+        services = PluginServices(hostname=static.hostname, clock=clock)
+        host = PluginHost.load(static.plugins.enabled, static.plugin, services)
+        async with await open_sqlite(":memory:", clock, inline=True) as store:
+            await make_server(static, store, host, services, clock=clock)
+
+    try:
+        trio.run(put_together)
+    except ConfigError as error:
+        return str(error)
+    return ""

@@ -146,7 +146,11 @@ def test_a_good_file_is_well(mailcrane: Mailcrane, config: Path) -> None:
     [
         ("[quue]\n", "quue: is not a known key. Did you mean queue?"),
         ('[transports.a]\ntype = "pigeon"\n', 'transports.a.type: there is no type "pigeon"'),
-        ('[tls.a]\ncert_file = "none.pem"\nkey_file = "none.key"\n', "tls.a.cert_file:"),
+        ('[tls.a]\ncert_file = "none.pem"\nkey_file = "none.key"\n', "none.pem"),
+        (
+            '[listeners.web]\nprotocol = "http"\naddresses = ["127.0.0.1:0"]\nservices = { pigeons = "/" }\n',
+            'listeners.web.services.pigeons: there is no web service "pigeons"',
+        ),
     ],
 )
 def test_a_bad_file_is_told_with_the_key(mailcrane: Mailcrane, config: Path, text: str, words: str) -> None:
