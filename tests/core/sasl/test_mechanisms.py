@@ -209,6 +209,19 @@ def test_a_missing_initial_response_is_asked_for(name: str) -> None:
     assert isinstance(server(name, dict([BINDING])).step(None), Challenge)
 
 
+@pytest.mark.parametrize("name", ["PLAIN", "LOGIN"])
+def test_where_a_password_is_known_credentials_are_never_asked_for(name: str, credentials: Credentials) -> None:
+    assert isinstance(server(name).provide(credentials), Failure)
+
+
+@pytest.mark.parametrize("response", [None, b"", b"user", b"\xff", b" " + b"0" * 32, b"a b " + b"0" * 32])
+def test_cram_md5_takes_a_login_and_a_digest_once(response: bytes | None) -> None:
+    s = server("CRAM-MD5")
+    assert isinstance(s.step(None), Challenge)
+    assert isinstance(s.step(response), Failure)
+    assert isinstance(s.step(response), Failure)
+
+
 def test_an_authorization_identity_may_repeat_the_login() -> None:
     assert server("SCRAM-SHA-256").step(b"n,a=user,n=user,r=abc") == NeedCredentials("user")
     assert server("PLAIN").step(b"user\0user\0pass") == CheckPassword("user", "pass")

@@ -21,10 +21,10 @@ def test_a_long_reply_is_wrapped_at_510_octets() -> None:
 
 
 def test_a_word_without_end_is_cut_between_characters() -> None:
-    reply = Reply.make(250, "2.0.0", "\u00fc" * 600)
+    reply = Reply.make(250, "2.0.0", "x" + "\u00fc" * 600)
     lines = encode_reply(reply, allow_utf8=True).split(b"\r\n")[:-1]
     assert all(len(line) <= 510 for line in lines)
-    assert "".join(line[10:].decode() for line in lines) == "\u00fc" * 600
+    assert "".join(line[10:].decode() for line in lines) == "x" + "\u00fc" * 600
 
 
 def test_text_cannot_break_out_of_its_line() -> None:
