@@ -100,13 +100,16 @@ class Batches:
         return batch
 
     def vacuum(self) -> bool:
-        """Give some free pages back to the file system; True when there is more to do."""
-        (free,) = self._execute("PRAGMA freelist_count").fetchone()
-        if free <= _FREE_PAGES_KEPT:
+        """Give some free pages back to the file system; True when there is more to do.
+
+        That it cannot be done now, because the disk is full or the database busy, is no failure.
+        """
+        try:
+            return self._vacuum()
+        except sqlite3.Error as error:
+            if is_corrupt(error):
+                raise
             return False
-        # Only executescript runs this pragma to its end: execute would stop after one page.
-        self.connection.executescript(f"PRAGMA incremental_vacuum({min(_VACUUM_STEP_PAGES, free - _FREE_PAGES_KEPT)})")
-        return bool(free - _VACUUM_STEP_PAGES > _FREE_PAGES_KEPT)
 
     def close(self) -> None:
         """Close the connection; the WAL is written back and removed when it is the last one."""
@@ -135,6 +138,14 @@ class Batches:
         else:
             execute("RELEASE unit")
             job.wakes = transaction._take_wakes()
+
+    def _vacuum(self) -> bool:
+        (free,) = self._execute("PRAGMA freelist_count").fetchone()
+        if free <= _FREE_PAGES_KEPT:
+            return False
+        # Only executescript runs this pragma to its end: execute would stop after one page.
+        self.connection.executescript(f"PRAGMA incremental_vacuum({min(_VACUUM_STEP_PAGES, free - _FREE_PAGES_KEPT)})")
+        return bool(free - _VACUUM_STEP_PAGES > _FREE_PAGES_KEPT)
 
     def _roll_back(self) -> None:
         if self.connection.in_transaction:

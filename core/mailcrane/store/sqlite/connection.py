@@ -46,18 +46,19 @@ class SQLiteConnection:
 
 
 def connect_writer(path: str) -> sqlite3.Connection:
-    """Open the connection that writes, and set up a new database."""
-    connection = _connect(path)
-    # Both hold only when they are set before the first table.
-    connection.execute(f"PRAGMA page_size = {PAGE_OCTETS}")
-    connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
-    connection.execute("PRAGMA journal_mode = WAL")
-    connection.execute("PRAGMA synchronous = FULL")
-    connection.execute(f"PRAGMA wal_autocheckpoint = {WAL_CHECKPOINT_PAGES}")
-    connection.execute(f"PRAGMA journal_size_limit = {WAL_LIMIT_OCTETS}")
-    # Some builds zero every page that is freed, which doubles the cost of a deletion.
-    connection.execute("PRAGMA secure_delete = FAST")
-    connection.execute("PRAGMA cache_size = -32768")
+    """Open the connection that writes, and set up a new database, which only its owner may read.
+
+    Raises:
+        StoreError: the file cannot be made or opened, or is not a database.
+    """
+    try:
+        if path != ":memory:":
+            # It holds private keys. SQLite gives its other files the permissions of this one.
+            os.close(os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
+        connection = _connect(path)
+        _set_up(connection)
+    except (OSError, sqlite3.Error) as error:
+        raise StoreError(f"cannot open the database {path}: {error}") from error
     return connection
 
 
@@ -123,3 +124,16 @@ def _connect(path: str) -> sqlite3.Connection:
         check_same_thread=False,
         cached_statements=_STATEMENT_CACHE,
     )
+
+
+def _set_up(connection: sqlite3.Connection) -> None:
+    # Both hold only when they are set before the first table.
+    connection.execute(f"PRAGMA page_size = {PAGE_OCTETS}")
+    connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute("PRAGMA synchronous = FULL")
+    connection.execute(f"PRAGMA wal_autocheckpoint = {WAL_CHECKPOINT_PAGES}")
+    connection.execute(f"PRAGMA journal_size_limit = {WAL_LIMIT_OCTETS}")
+    # Some builds zero every page that is freed, which doubles the cost of a deletion.
+    connection.execute("PRAGMA secure_delete = FAST")
+    connection.execute("PRAGMA cache_size = -32768")

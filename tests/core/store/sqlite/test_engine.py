@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import pytest
 import trio
 
 from mailcrane.model.clock import SystemClock
-from mailcrane.store.errors import CommitFailed, DiskFull
+from mailcrane.store.errors import CommitFailed, DiskFull, StoreError
 from mailcrane.store.sqlite import open_sqlite
 from mailcrane.store.sqlite.batch import Batches
 from mailcrane.store.sqlite.connection import translate, translate_commit
@@ -220,3 +221,30 @@ async def test_a_database_in_memory_is_inline_only() -> None:
     async with await open_sqlite(":memory:", SystemClock(), inline=True) as store:
         await store.write(put("a", b"x"), key="k")
         assert await store.read(lambda tx: tx.plugin_data.get("test", "a")) == b"x"
+
+
+async def test_a_database_that_cannot_be_opened_is_named(tmp_path: Path) -> None:
+    for inline in (True, False):
+        with pytest.raises(StoreError, match="missing"):
+            await open_sqlite(str(tmp_path / "missing" / "db"), SystemClock(), inline=inline)
+    (tmp_path / "text").write_text("This is not a database, but it is longer than a header would be. " * 20)
+    with pytest.raises(StoreError, match="text"):
+        await open_sqlite(str(tmp_path / "text"), SystemClock())
+
+
+async def test_only_the_owner_may_read_the_database(tmp_path: Path) -> None:
+    async with await open_sqlite(str(tmp_path / "db"), SystemClock()) as store:
+        await store.write(put("a", b"x"), key="k")
+        for path in (tmp_path / "db", tmp_path / "db-wal"):
+            assert path.stat().st_mode & 0o077 == 0
+
+
+async def test_free_pages_are_given_back_when_it_is_quiet(tmp_path: Path, make: Any) -> None:
+    async with await open_sqlite(str(tmp_path / "db"), SystemClock()) as store:
+        octets = b"\r\n\r\n" + bytes(200_000)
+        await store.write(lambda tx: [make.content(tx, octets) for _ in range(100)], key="k")
+        await store.write(lambda tx: tx.content.sweep(before=tx.now + timedelta(days=1), limit=100), key="k")
+        full = pragma(store, "freelist_count")
+        with trio.fail_after(5):
+            while pragma(store, "freelist_count") >= full / 2:  # noqa: ASYNC110 - the thread tells nobody
+                await trio.sleep(0.01)
