@@ -9,32 +9,27 @@ from __future__ import annotations
 import builtins
 from collections.abc import Collection, Sequence
 from datetime import datetime
-from typing import Any
 
 import msgspec
 
 from mailcrane.store.errors import ResyncNeeded, StoreError
-from mailcrane.store.records import FLAGS, SPECIAL_USES, Change, ChangeKind, Folder, StoredMessage
+from mailcrane.store.records import Change, ChangeKind, Folder, StoredMessage
 from mailcrane.store.repository.accounts import Accounts
 from mailcrane.store.repository.content import ContentRepository
-from mailcrane.store.sql import SQL, Row, Unit, from_us, to_us
-
-_FOLDER = (
-    "f.id, f.name, f.uid_validity, f.uid_next, f.modseq, f.special_uses, f.keywords, f.total, f.deleted, f.unread,"
-    " f.unseen, f.size_octets"
+from mailcrane.store.repository.message_rows import (
+    FOLDER,
+    MESSAGE,
+    ROLE_BIT,
+    canonical_keywords,
+    counts_of,
+    flag_bits,
+    flag_names,
+    folder_of,
+    message_of,
+    words_of,
 )
-_MESSAGE = (
-    "m.id, m.folder_id, m.uid, m.modseq, m.created_modseq, m.content_id, m.flags, m.keywords, m.received_at,"
-    " m.saved_at, m.size_octets, m.prefix"
-)
+from mailcrane.store.sql import SQL, Row, Unit, to_us
 
-_BIT = {flag: 1 << index for index, flag in enumerate(FLAGS)}
-_BIT_OF_LOWER = {flag.lower(): bit for flag, bit in _BIT.items()}
-_SEEN = _BIT["\\Seen"]
-_DELETED = _BIT["\\Deleted"]
-_ROLE_BIT = {role: 1 << index for index, role in enumerate(SPECIAL_USES)}
-
-_words_decoder = msgspec.json.Decoder(tuple[str, ...])
 _encode = msgspec.json.Encoder().encode
 
 
@@ -52,18 +47,18 @@ class FoldersRepository:
     def list(self, account: str) -> builtins.list[Folder]:
         """Return the folders of an account in the order of their names."""
         rows = self._sql.rows(
-            f"SELECT {_FOLDER} FROM folders f JOIN accounts a ON a.id = f.account_id WHERE a.name = ? ORDER BY f.name",
+            f"SELECT {FOLDER} FROM folders f JOIN accounts a ON a.id = f.account_id WHERE a.name = ? ORDER BY f.name",
             (account,),
         )
-        return [_folder(row) for row in rows]
+        return [folder_of(row) for row in rows]
 
     def get(self, account: str, name: str) -> Folder | None:
         """Return a folder by name, or None."""
         row = self._sql.row(
-            f"SELECT {_FOLDER} FROM folders f JOIN accounts a ON a.id = f.account_id WHERE a.name = ? AND f.name = ?",
+            f"SELECT {FOLDER} FROM folders f JOIN accounts a ON a.id = f.account_id WHERE a.name = ? AND f.name = ?",
             (account, name),
         )
-        return None if row is None else _folder(row)
+        return None if row is None else folder_of(row)
 
     def with_special_use(self, account: str, special_use: str) -> Folder | None:
         """Return the folder of an account that holds a role of `SPECIAL_USES`, or None."""
@@ -90,9 +85,9 @@ class FoldersRepository:
         Raises:
             StoreError: there is no such folder, or no such role.
         """
-        if not set(special_uses) <= _ROLE_BIT.keys():
+        if not set(special_uses) <= ROLE_BIT.keys():
             raise StoreError(f"no such special use in {sorted(special_uses)}")
-        bits = sum(_ROLE_BIT[role] for role in set(special_uses))
+        bits = sum(ROLE_BIT[role] for role in set(special_uses))
         folder = self.get(account, name)
         if folder is None:
             raise StoreError(f"no folder {name!r} in account {account!r}")
@@ -142,8 +137,8 @@ class FoldersRepository:
             UnknownContent: there is no such content.
             StoreError: a flag is unknown.
         """
-        bits = _flag_bits(flags)
-        words = _keywords(keywords)
+        bits = flag_bits(flags)
+        words = canonical_keywords(keywords)
         size = size_octets + len(prefix)
         account_id, modseq = self._accounts.next_modseq(account)
         row = self._take_uid(account_id, folder, modseq, bits, size)
@@ -185,7 +180,7 @@ class FoldersRepository:
             modseq,
             modseq,
             content_id,
-            _flag_names(bits),
+            flag_names(bits),
             words,
             received_at,
             now,
@@ -196,23 +191,23 @@ class FoldersRepository:
     def message(self, message_id: int) -> StoredMessage | None:
         """Return a message that is not expunged, or None."""
         row = self._sql.row(
-            f"SELECT {_MESSAGE} FROM messages m JOIN accounts a ON a.id = m.account_id"
+            f"SELECT {MESSAGE} FROM messages m JOIN accounts a ON a.id = m.account_id"
             " WHERE m.id = ? AND m.is_expunged = 0 AND a.name IS NOT NULL",
             (message_id,),
         )
-        return None if row is None else _message(row)
+        return None if row is None else message_of(row)
 
     def messages(
         self, account: str, folder: str, *, after_uid: int = 0, limit: int = 1000
     ) -> builtins.list[StoredMessage]:
         """Return messages of a folder in the order of their UIDs, those after a UID."""
         rows = self._sql.rows(
-            f"SELECT {_MESSAGE} FROM messages m JOIN folders f ON f.id = m.folder_id"
+            f"SELECT {MESSAGE} FROM messages m JOIN folders f ON f.id = m.folder_id"
             " JOIN accounts a ON a.id = f.account_id"
             " WHERE a.name = ? AND f.name = ? AND m.uid > ? AND m.is_expunged = 0 ORDER BY m.uid LIMIT ?",
             (account, folder, after_uid, limit),
         )
-        return [_message(row) for row in rows]
+        return [message_of(row) for row in rows]
 
     def set_flags(
         self,
@@ -232,12 +227,12 @@ class FoldersRepository:
             UnknownAccount: there is no such account.
             StoreError: a flag is unknown.
         """
-        bits_on, bits_off = _flag_bits(add), _flag_bits(remove)
-        words_on, words_off = _keywords(add_keywords), set(_keywords(remove_keywords))
+        bits_on, bits_off = flag_bits(add), flag_bits(remove)
+        words_on, words_off = canonical_keywords(add_keywords), set(canonical_keywords(remove_keywords))
         account_id = self._accounts.id_of(account)
         changed = []
         for message in self._live(account_id, message_ids):
-            bits = _flag_bits(message.flags)
+            bits = flag_bits(message.flags)
             words = tuple(sorted((set(message.keywords) | set(words_on)) - words_off))
             new_bits = (bits | bits_on) & ~bits_off
             if new_bits == bits and words == message.keywords:
@@ -264,7 +259,7 @@ class FoldersRepository:
             [(message.folder_id, message.id, message.uid) for message, *_ in changed],
         )
         return [
-            msgspec.structs.replace(message, flags=_flag_names(new_bits), keywords=words, modseq=modseq)
+            msgspec.structs.replace(message, flags=flag_names(new_bits), keywords=words, modseq=modseq)
             for message, _, new_bits, words in changed
         ]
 
@@ -280,7 +275,7 @@ class FoldersRepository:
             return []
         _, modseq = self._accounts.next_modseq(account)
         for message in expunged:
-            bits = _flag_bits(message.flags)
+            bits = flag_bits(message.flags)
             self._sql.run(
                 "UPDATE messages SET is_expunged = 1, modseq = ? WHERE id = ?",
                 (modseq, message.id),
@@ -288,7 +283,7 @@ class FoldersRepository:
             self._sql.run(
                 "UPDATE folders SET total = total - ?, deleted = deleted - ?, unread = unread - ?, unseen = unseen - ?,"
                 " size_octets = size_octets - ?, modseq = ? WHERE id = ?",
-                (*_counts(bits), message.size_octets, modseq, message.folder_id),
+                (*counts_of(bits), message.size_octets, modseq, message.folder_id),
             )
         self._changed(
             account,
@@ -406,18 +401,18 @@ class FoldersRepository:
             "UPDATE folders SET uid_next = uid_next + 1, modseq = ?, total = total + ?, deleted = deleted + ?,"
             " unread = unread + ?, unseen = unseen + ?, size_octets = size_octets + ? WHERE account_id = ? AND name = ?"
             " RETURNING id, uid_next - 1, keywords",
-            (modseq, *_counts(bits), size, account_id, folder),
+            (modseq, *counts_of(bits), size, account_id, folder),
         )
 
     def _add_folder_keywords(self, folder_id: int, known: bytes, words: tuple[str, ...]) -> None:
-        before = set(_words(known))
+        before = set(words_of(known))
         if not before.issuperset(words):
             self._sql.run(
                 "UPDATE folders SET keywords = ? WHERE id = ?", (_encode(sorted(before.union(words))), folder_id)
             )
 
     def _count(self, folder_id: int, modseq: int, old: int, new: int) -> None:
-        differences = [after - before for before, after in zip(_counts(old), _counts(new), strict=True)]
+        differences = [after - before for before, after in zip(counts_of(old), counts_of(new), strict=True)]
         self._sql.run(
             "UPDATE folders SET total = total + ?, deleted = deleted + ?, unread = unread + ?, unseen = unseen + ?,"
             " modseq = ? WHERE id = ?",
@@ -427,12 +422,12 @@ class FoldersRepository:
     def _live(self, account_id: int, message_ids: Sequence[int]) -> builtins.list[StoredMessage]:
         rows = [
             self._sql.row(
-                f"SELECT {_MESSAGE} FROM messages m WHERE m.id = ? AND m.account_id = ? AND m.is_expunged = 0",
+                f"SELECT {MESSAGE} FROM messages m WHERE m.id = ? AND m.account_id = ? AND m.is_expunged = 0",
                 (message_id, account_id),
             )
             for message_id in dict.fromkeys(message_ids)
         ]
-        return [_message(row) for row in rows if row is not None]
+        return [message_of(row) for row in rows if row is not None]
 
     def _changed(
         self,
@@ -452,68 +447,3 @@ class FoldersRepository:
             ],
         )
         self._unit.wake(f"account:{account}")
-
-
-def _flag_bits(flags: Collection[str]) -> int:
-    bits = 0
-    for flag in flags:
-        bit = _BIT.get(flag) or _BIT_OF_LOWER.get(flag.lower())
-        if bit is None:
-            raise StoreError(f"no such flag: {flag!r}")
-        bits |= bit
-    return bits
-
-
-def _flag_names(bits: int) -> tuple[str, ...]:
-    return tuple(flag for flag, bit in _BIT.items() if bits & bit) if bits else ()
-
-
-def _keywords(keywords: Collection[str]) -> tuple[str, ...]:
-    return tuple(sorted({keyword.lower() for keyword in keywords})) if keywords else ()
-
-
-def _words(stored: bytes) -> tuple[str, ...]:
-    return _words_decoder.decode(stored) if stored else ()
-
-
-def _counts(bits: int) -> tuple[int, int, int, int]:
-    is_deleted, is_seen = bool(bits & _DELETED), bool(bits & _SEEN)
-    return int(not is_deleted), int(is_deleted), int(not is_seen and not is_deleted), int(not is_seen)
-
-
-def _folder(row: Row) -> Folder:
-    fields: builtins.list[Any] = builtins.list(row)
-    fields[5] = tuple(role for role, bit in _ROLE_BIT.items() if fields[5] & bit)
-    fields[6] = _words(fields[6])
-    return Folder(*fields)
-
-
-def _message(row: Row) -> StoredMessage:
-    (
-        message_id,
-        folder_id,
-        uid,
-        modseq,
-        created_modseq,
-        content_id,
-        flags,
-        words,
-        received_at,
-        saved_at,
-        size,
-        prefix,
-    ) = row
-    return StoredMessage(
-        message_id,
-        folder_id,
-        uid,
-        modseq,
-        created_modseq,
-        content_id,
-        _flag_names(flags),
-        _words(words),
-        from_us(received_at),
-        from_us(saved_at),
-        size,
-        prefix,
-    )

@@ -15,32 +15,27 @@ import builtins
 import enum
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Any
 
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from mailcrane.model.address import NULL_REVERSE_PATH, Mailbox, ReversePath
 from mailcrane.model.delivery import Attempt, Entry, RecipientResult
 from mailcrane.store.errors import FromIdTaken
 from mailcrane.store.records import Leased, NewEntry, QueueFilter, Worker
 from mailcrane.store.repository.accounts import Accounts
 from mailcrane.store.repository.content import ContentRepository
+from mailcrane.store.repository.entry_rows import (
+    COLUMNS,
+    FROM,
+    WIDTH,
+    attempt_of,
+    conditions,
+    entry_of,
+    tristate,
+)
 from mailcrane.store.repository.heads import Heads
 from mailcrane.store.sql import SQL, Row, Unit, from_us, to_us
 
-_COLUMNS = (
-    "e.id, e.base_id, a.name, e.queued_at, e.reverse_local, e.reverse_domain, e.forward_local, e.destination,"
-    " e.content_id, e.size_octets, e.message_id, e.subject, e.due_at, e.from_id, e.is_held, e.attempts,"
-    " e.max_attempts, e.last_attempt_at, e.has_8bit, e.needs_smtputf8, e.transport, e.require_tls, e.future_release,"
-    " e.extra"
-)
-_WIDTH = 24
-# A removed account has no name: what it left is not found.
-_FROM = "FROM entries e JOIN accounts a ON a.id = e.account_id AND a.name IS NOT NULL"
-
-_extra_decoder = msgspec.json.Decoder(dict[str, str])
-_result_decoder = msgspec.json.Decoder(RecipientResult)
 _encode = msgspec.json.Encoder().encode
 
 
@@ -101,21 +96,21 @@ class QueueRepository:
 
     def get(self, entry_id: int) -> Entry | None:
         """Return an entry, or None when it is not in the queue (any more)."""
-        row = self._sql.row(f"SELECT {_COLUMNS} {_FROM} WHERE e.id = ?", (entry_id,))
-        return None if row is None else _entry(row)
+        row = self._sql.row(f"SELECT {COLUMNS} {FROM} WHERE e.id = ?", (entry_id,))
+        return None if row is None else entry_of(row)
 
     def list(self, filter_: QueueFilter = _ALL) -> builtins.list[Entry]:
         """Return the entries that meet a filter, in the order of their ids."""
-        where, parameters = _conditions(filter_)
+        where, parameters = conditions(filter_)
         rows = self._sql.rows(
-            f"SELECT {_COLUMNS} {_FROM} WHERE {where} ORDER BY e.id LIMIT ?", (*parameters, filter_.limit)
+            f"SELECT {COLUMNS} {FROM} WHERE {where} ORDER BY e.id LIMIT ?", (*parameters, filter_.limit)
         )
-        return [_entry(row) for row in rows]
+        return [entry_of(row) for row in rows]
 
     def count(self, filter_: QueueFilter = _ALL) -> int:
         """Return how many entries meet a filter, whatever its limit."""
-        where, parameters = _conditions(filter_)
-        row = self._sql.row(f"SELECT COUNT(*) {_FROM} WHERE {where}", parameters)
+        where, parameters = conditions(filter_)
+        row = self._sql.row(f"SELECT COUNT(*) {FROM} WHERE {where}", parameters)
         return 0 if row is None else int(row[0])
 
     def attempts(self, entry_id: int) -> tuple[Attempt, ...]:
@@ -125,7 +120,7 @@ class QueueRepository:
             " ORDER BY number",
             (entry_id,),
         )
-        return tuple(_attempt(row) for row in rows)
+        return tuple(attempt_of(row) for row in rows)
 
     def next_due_at(self, *, exclude_domains: Collection[str] = ()) -> datetime | None:
         """Return when to look for due entries next; it may be a little early, never late. None when nothing waits."""
@@ -170,7 +165,7 @@ class QueueRepository:
             if per_domain is not None:
                 room = min(room, per_domain - busy.get(domain, 0))
             rows = self._sql.rows(
-                f"SELECT {_COLUMNS}, e.token {_FROM} WHERE e.destination = ? AND e.pick_at <= ?"
+                f"SELECT {COLUMNS}, e.token {FROM} WHERE e.destination = ? AND e.pick_at <= ?"
                 " ORDER BY e.pick_at, e.id LIMIT ?",
                 (domain, now, room),
             )
@@ -314,13 +309,13 @@ class QueueRepository:
     def settling(self, worker: Worker, until: datetime, limit: int) -> builtins.list[Leased]:
         """Lease entries whose outcome is stored and whose lease has ended, to go on where their worker stopped."""
         rows = self._sql.rows(
-            f"SELECT {_COLUMNS}, e.token {_FROM} WHERE e.lease_until <= ? AND e.state = ?"
+            f"SELECT {COLUMNS}, e.token {FROM} WHERE e.lease_until <= ? AND e.state = ?"
             " ORDER BY e.lease_until, e.id LIMIT ?",
             (self._unit.now_us, _State.SETTLING, limit),
         )
         leased = []
         for row in rows:
-            entry, token = _entry(row), row[_WIDTH] + 1
+            entry, token = entry_of(row), row[WIDTH] + 1
             self._sql.run(
                 "UPDATE entries SET token = ?, lease_until = ?, lease_machine = ?, lease_boot = ? WHERE id = ?",
                 (token, to_us(until), worker.machine, worker.boot, entry.id),
@@ -388,7 +383,7 @@ class QueueRepository:
         if transport is not None:
             self._sql.run("UPDATE entries SET transport = ? WHERE id = ?", (transport, entry_id))
         if require_tls is not UNSET:
-            self._sql.run("UPDATE entries SET require_tls = ? WHERE id = ?", (_tristate(require_tls), entry_id))
+            self._sql.run("UPDATE entries SET require_tls = ? WHERE id = ?", (tristate(require_tls), entry_id))
         return self.get(entry_id)
 
     # --- inside -------------------------------------------------------------------------------------------------
@@ -426,7 +421,7 @@ class QueueRepository:
                 int(entry.has_8bit),
                 int(entry.needs_smtputf8),
                 entry.transport,
-                _tristate(entry.require_tls),
+                tristate(entry.require_tls),
                 entry.future_release,
                 _encode(entry.extra) if entry.extra else b"",
             ),
@@ -436,7 +431,7 @@ class QueueRepository:
 
     def _begin(self, row: Row, worker: Worker, until: int, next_due_at: Callable[[Entry], datetime]) -> Leased:
         now = self._unit.now
-        entry, token = _entry(row), row[_WIDTH] + 1
+        entry, token = entry_of(row), row[WIDTH] + 1
         entry = msgspec.structs.replace(entry, attempts=entry.attempts + 1, last_attempt_at=now)
         due_at = next_due_at(entry)
         self._sql.run(
@@ -467,92 +462,3 @@ class QueueRepository:
             (domain,),
         )
         self._heads.set(domain, None if row is None else row[0])
-
-
-def _conditions(filter_: QueueFilter) -> tuple[str, list[Any]]:
-    conditions = ["e.id > ?"]
-    parameters: list[Any] = [filter_.after_id]
-
-    def add(condition: str, *values: Any) -> None:
-        conditions.append(condition)
-        parameters.extend(values)
-
-    if filter_.ids:
-        add(f"e.id IN ({', '.join('?' * len(filter_.ids))})", *filter_.ids)
-    if filter_.account is not None:
-        add("a.name = ?", filter_.account)
-    if filter_.reverse_path_contains:
-        add(
-            "LOWER(COALESCE(e.reverse_local || '@' || e.reverse_domain, '')) LIKE ? ESCAPE '\\'",
-            _pattern(filter_.reverse_path_contains),
-        )
-    if filter_.forward_path_contains:
-        add(
-            "LOWER(e.forward_local || '@' || e.destination) LIKE ? ESCAPE '\\'", _pattern(filter_.forward_path_contains)
-        )
-    if filter_.is_held is not None:
-        add("e.is_held = ?", int(filter_.is_held))
-    if filter_.transport is not None:
-        add("e.transport = ?", filter_.transport)
-    if filter_.content_id is not None:
-        add("e.content_id = ?", filter_.content_id)
-    for condition, at in (
-        ("e.queued_at > ?", filter_.queued_after),
-        ("e.queued_at < ?", filter_.queued_before),
-        ("e.due_at > ?", filter_.due_after),
-        ("e.due_at < ?", filter_.due_before),
-    ):
-        if at is not None:
-            add(condition, to_us(at))
-    return " AND ".join(conditions), parameters
-
-
-def _pattern(part: str) -> str:
-    escaped = part.lower().replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
-    return f"%{escaped}%"
-
-
-def _tristate(value: bool | None) -> int | None:
-    return None if value is None else int(value)
-
-
-def _entry(row: Row) -> Entry:
-    reverse_local, reverse_domain = row[4], row[5]
-    require_tls = row[21]
-    return Entry(
-        id=row[0],
-        base_id=row[1],
-        account=row[2],
-        queued_at=from_us(row[3]),
-        reverse_path=NULL_REVERSE_PATH
-        if reverse_domain is None
-        else ReversePath(Mailbox(reverse_local, reverse_domain)),
-        forward_path=Mailbox(row[6], row[7]),
-        content_id=row[8],
-        size_octets=row[9],
-        message_id=row[10],
-        subject=row[11],
-        due_at=from_us(row[12]),
-        from_id=row[13],
-        is_held=bool(row[14]),
-        attempts=row[15],
-        max_attempts=row[16],
-        last_attempt_at=from_us(row[17]),
-        has_8bit=bool(row[18]),
-        needs_smtputf8=bool(row[19]),
-        transport=row[20],
-        require_tls=None if require_tls is None else bool(require_tls),
-        future_release=row[22],
-        extra=_extra_decoder.decode(row[23]) if row[23] else {},
-    )
-
-
-def _attempt(row: Row) -> Attempt:
-    number, started_at, transport, duration_us, result = row
-    return Attempt(
-        number,
-        from_us(started_at),
-        transport,
-        None if duration_us is None else timedelta(microseconds=duration_us),
-        None if result is None else _result_decoder.decode(result),
-    )

@@ -135,3 +135,12 @@ async def test_an_old_token_and_a_dead_boot(store: Store, make: Any, held_clock:
     assert await store.write(lambda tx: tx.webhooks.finish(call_id, again.token, result), key="webhooks")
     assert await store.write(lambda tx: tx.webhooks.reschedule(call_id, tx.now), key="webhooks")
     assert len(await lease(store, make)) == 1
+
+
+async def test_a_call_that_was_not_made_is_given_back(store: Store, make: Any) -> None:
+    call_id = await add(store)
+    (leased,) = await lease(store, make)
+    assert await store.write(lambda tx: tx.webhooks.postpone(call_id, leased.token, tx.now), key="webhooks")
+    assert not await store.write(lambda tx: tx.webhooks.postpone(call_id, leased.token, tx.now), key="webhooks")
+    (again,) = await lease(store, make)
+    assert again.call.attempts == 1
