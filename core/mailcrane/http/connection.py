@@ -1,7 +1,8 @@
 """The stream that hypercorn is given for one connection: with the time limits that hypercorn does not have.
 
-Hypercorn shields its sends from cancellation, so a limit on them can only live inside the stream. And it limits an
-idle connection, but not the time that a request's header may take.
+Hypercorn shields its sends from cancellation, so a limit on them can only live inside the stream. It does not limit
+the time that a request's header may take; and it limits an idle connection by a task per request, which is dear, and
+which keeps a connection whose client has left.
 """
 
 from __future__ import annotations
@@ -86,9 +87,17 @@ class ConnectionStream(trio.abc.Stream):
         self._timeouts = timeouts
         self._requests = 0
         self._is_multiplexed = False
-        # Of the receive that waits, so that its deadline can be lifted.
-        self._header_scope: trio.CancelScope | None = None
-        self._header_deadline = math.inf
+        self._is_in_header = False
+        self._held = b""
+        self._is_holding = False
+        self._deadline = trio.current_time() + timeouts.idle
+        # Of the receive that waits, so that its deadline can be moved.
+        self._waiting: trio.CancelScope | None = None
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether no request is under way."""
+        return not self._requests
 
     def begin_request(self, *, is_multiplexed: bool = False) -> None:
         """Note that the header of a request is complete.
@@ -99,13 +108,23 @@ class ConnectionStream(trio.abc.Stream):
         """
         self._requests += 1
         self._is_multiplexed = is_multiplexed
-        self._header_deadline = math.inf
-        if self._header_scope is not None:
-            self._header_scope.deadline = math.inf
+        self._is_in_header = False
+        self._move_deadline(math.inf)
 
     def end_request(self) -> None:
         """Note that a request is answered."""
         self._requests -= 1
+        self._is_holding = False
+        if not self._requests:
+            self._move_deadline(trio.current_time() + self._timeouts.idle)
+
+    def hold(self) -> None:
+        """Keep what is sent next until more follows: a response's header, so that it travels with the body."""
+        self._is_holding = not self._is_multiplexed
+
+    def release(self) -> None:
+        """Send what is held with what is sent next."""
+        self._is_holding = False
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
         """Send; a client that takes too long is cut off.
@@ -113,37 +132,55 @@ class ConnectionStream(trio.abc.Stream):
         Raises:
             trio.BrokenResourceError: the connection is gone, or the client did not read.
         """
+        if self._is_holding:
+            self._held += data
+            return
+        if self._held:
+            data, self._held = self._held + bytes(data), b""
+        if len(data) <= _SEND_OCTETS:
+            if data:
+                await self._send_piece(data)
+            return
         view = memoryview(data)
-        for start in range(0, max(len(view), 1), _SEND_OCTETS):
-            with trio.move_on_after(self._timeouts.send) as scope:
-                await self._inner.send_all(view[start : start + _SEND_OCTETS])
-            if scope.cancelled_caught:
-                await trio.aclose_forcefully(self._inner)
-                raise trio.BrokenResourceError(f"the client did not read for {self._timeouts.send:g} s")
+        for start in range(0, len(view), _SEND_OCTETS):
+            await self._send_piece(view[start : start + _SEND_OCTETS])
 
     async def wait_send_all_might_not_block(self) -> None:
         """Wait until something can be sent."""
         await self._inner.wait_send_all_might_not_block()
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
-        """Receive; the header of a request must come in time.
+        """Receive; requests, and the header of each, must come in time.
 
         Raises:
-            trio.BrokenResourceError: the connection is gone, or the header took too long.
+            trio.BrokenResourceError: the connection is gone, was idle for too long, or the header took too long.
         """
-        with trio.CancelScope(deadline=self._header_deadline) as scope:
-            self._header_scope = scope
+        with trio.CancelScope(deadline=self._deadline) as scope:
+            self._waiting = scope
             data = await self._inner.receive_some(max_bytes)
-        self._header_scope = None
+        self._waiting = None
         if scope.cancelled_caught:
-            raise trio.BrokenResourceError(f"no request header within {self._timeouts.header:g} s")
-        if data and not self._requests and not self._is_multiplexed and self._header_deadline == math.inf:
-            self._header_deadline = trio.current_time() + self._timeouts.header
+            raise trio.BrokenResourceError("no request, or no end of its header, in time")
+        if data and not self._requests and not self._is_multiplexed and not self._is_in_header:
+            self._is_in_header = True
+            self._deadline = trio.current_time() + self._timeouts.header
         return data
 
     async def aclose(self) -> None:
         """Close the connection."""
         await self._inner.aclose()
+
+    async def _send_piece(self, piece: bytes | bytearray | memoryview) -> None:
+        with trio.move_on_after(self._timeouts.send) as scope:
+            await self._inner.send_all(piece)
+        if scope.cancelled_caught:
+            await trio.aclose_forcefully(self._inner)
+            raise trio.BrokenResourceError(f"the client did not read for {self._timeouts.send:g} s")
+
+    def _move_deadline(self, deadline: float) -> None:
+        self._deadline = deadline
+        if self._waiting is not None:
+            self._waiting.deadline = deadline
 
 
 class TLSConnectionStream(ConnectionStream):

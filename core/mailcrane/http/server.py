@@ -20,7 +20,7 @@ from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import ConnectionState
 from msgspec import Struct
 
-from mailcrane.http.app import ASGIApp, Receive, Scope, Send
+from mailcrane.http.app import ASGIApp, Message, Receive, Scope, Send
 from mailcrane.http.connection import ConnectionStream, Endpoints, HTTPTimeouts, TLSConnectionStream
 from mailcrane.http.dispatch import TLS_INFO_KEY
 from mailcrane.observe.log import get_log
@@ -88,6 +88,7 @@ class _Server:
         self._config = _hypercorn_config(timeouts)
         self._context = WorkerContext(None)
         self._open: set[trio.abc.Stream] = set()
+        self._connections: set[ConnectionStream] = set()
         self._per_listener: dict[str, int] = {}
         self._none_open = trio.Event()
 
@@ -104,6 +105,9 @@ class _Server:
                     accepting.cancel_scope.cancel()
                 # Connections between two requests close now, those in a request after it.
                 await self._context.terminated.set()
+                for connection in list(self._connections):
+                    if connection.is_idle:
+                        connections.start_soon(trio.aclose_forcefully, connection)
                 if self._open:
                     with trio.move_on_after(self._timeouts.shutdown):
                         await self._none_open.wait()
@@ -156,8 +160,10 @@ class _Server:
             return
         try:
             app = ASGIWrapper(cast(Any, _with_connection(listener.app, connection)))
-            await _Protocol(app, self._config, self._context, ConnectionState({}), cast(Any, connection))
+            self._connections.add(connection)
+            await _Protocol(app, self._config, self._context, connection)
         finally:
+            self._connections.discard(connection)
             if listener.gate is not None:
                 listener.gate.leave(address)
 
@@ -186,21 +192,21 @@ class _Server:
 
 
 class _Protocol(TCPServer):
-    """hypercorn's connection, which lets go of a client that left.
+    """hypercorn's connection without its idle task: `ConnectionStream` has the deadlines."""
 
-    By itself it keeps the connection, and our count of it, until the idle timeout.
-    """
+    def __init__(self, app: ASGIWrapper, config: Config, context: WorkerContext, stream: ConnectionStream) -> None:
+        super().__init__(app, config, context, ConnectionState({}), cast(Any, stream))
+        self.idle_task = cast(Any, _NoTask())
 
-    _has_left = False
 
-    async def _read_data(self) -> None:
-        await super()._read_data()
-        self._has_left = True
-        await self.idle_task.stop()
+class _NoTask:
+    """Stands for hypercorn's task that closes an idle connection."""
 
-    async def _idle_timeout(self) -> None:
-        if not self._has_left:
-            await super()._idle_timeout()
+    async def restart(self, task_group: object, action: object) -> None:
+        pass
+
+    async def stop(self) -> None:
+        pass
 
 
 def _with_connection(app: ASGIApp, connection: ConnectionStream) -> ASGIApp:
@@ -208,11 +214,19 @@ def _with_connection(app: ASGIApp, connection: ConnectionStream) -> ASGIApp:
     tls_info = connection.tls_info
 
     async def run(scope: Scope, receive: Receive, send: Send) -> None:
+        async def send_together(message: Message) -> None:
+            # hypercorn writes header and body one by one; together they are one packet and one TLS record.
+            if message["type"] == "http.response.start":
+                connection.hold()
+            else:
+                connection.release()
+            await send(message)
+
         connection.begin_request(is_multiplexed=scope.get("http_version") == "2")
         if tls_info is not None:
             scope[TLS_INFO_KEY] = tls_info
         try:
-            await app(scope, receive, send)
+            await app(scope, receive, send_together)
         finally:
             connection.end_request()
 

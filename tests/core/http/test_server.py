@@ -7,12 +7,14 @@ import struct
 import tracemalloc
 from typing import Any
 
+import h2.connection
+import h2.events
 import pytest
 import trio
 import trio.testing
 
 from mailcrane.http.app import Receive, Scope, Send, drain, respond
-from mailcrane.http.connection import HTTPTimeouts
+from mailcrane.http.connection import ConnectionStream, Endpoints, HTTPTimeouts
 from mailcrane.http.dispatch import TLS_INFO_KEY
 from mailcrane.http.server import HTTPListener, serve_http
 from mailcrane.tls.certificate import CertificateAndKey, make_self_signed
@@ -259,15 +261,44 @@ async def test_tls_is_served_and_known_to_the_application(serve: Serve, alpn: tu
         assert answer["scheme"] == scheme
 
 
-async def test_http_2_is_spoken_where_the_client_wants_it(serve: Serve) -> None:
+async def test_http_2_is_spoken_where_the_client_wants_it(serve: Serve, autojump_clock: trio.testing.MockClock) -> None:
     tls = ServerTLS([CertificateAndKey.from_pem(CERTIFICATE, KEY)], alpn=choose_alpn("h2", "http/1.1"))
     async with serve(hello, tls=tls) as server:
         client = ClientTLS(ca_pem=CERTIFICATE, alpn=("h2", "http/1.1")).wrap(server.connect(), "test.example")
-        await client.send_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0]))
+        await client.do_handshake()
         assert client.selected_alpn_protocol() == "h2"
-        settings = await client.receive_some()
-        assert settings[3] == 4
-        await client.aclose()
+        protocol = h2.connection.H2Connection()
+        protocol.initiate_connection()
+        begin = trio.current_time()
+        for stream_id in (1, 3):
+            fields = [(":method", "GET"), (":path", "/"), (":scheme", "https"), (":authority", "test")]
+            protocol.send_headers(stream_id, fields, end_stream=True)
+            await client.send_all(protocol.data_to_send())
+            body, is_ended = b"", False
+            while not is_ended:
+                for event in protocol.receive_data(await client.receive_some()):
+                    body += event.data if isinstance(event, h2.events.DataReceived) else b""
+                    is_ended = is_ended or isinstance(event, h2.events.StreamEnded)
+            assert body == b"hello\n"
+            # A ping on an idle connection is not the beginning of a header, which would have to end in 30 seconds.
+            protocol.ping(b"12345678")
+            await client.send_all(protocol.data_to_send())
+            await trio.sleep(50)
+        await receive_all(client)
+        assert trio.current_time() - begin == pytest.approx(115, abs=1)
+
+
+async def test_a_response_header_travels_with_its_body() -> None:
+    _, server = trio.testing.memory_stream_pair()
+    server.send_stream.send_all_hook = None
+    connection = ConnectionStream(server, Endpoints.of(server), HTTPTimeouts())
+    connection.hold()
+    await connection.send_all(b"header")
+    with pytest.raises(trio.WouldBlock):
+        server.send_stream.get_data_nowait()
+    connection.release()
+    await connection.send_all(b"body")
+    assert server.send_stream.get_data_nowait() == b"headerbody"
 
 
 async def test_a_client_that_does_not_speak_tls_does_no_harm(
