@@ -5,7 +5,7 @@ It knows commands and replies, and nothing of deliveries: a reply that refuses i
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
 from typing import TypeVar
 
 import trio
@@ -154,12 +154,16 @@ class Dialog:
 
     async def content(self, content: OutgoingContent) -> Reply:
         """Send the content of the transaction and return the reply to its final dot."""
+        chunks = content.chunks()
         try:
-            async for chunk in content.chunks():
+            async for chunk in chunks:
                 await self._send(self._connection.send_content(chunk), _BLOCK_SECONDS)
         except DialogFailed as failure:
             # A peer that gives up may have said why before it closed.
             return await self._last_word(failure)
+        finally:
+            if isinstance(chunks, AsyncGenerator):
+                await chunks.aclose()
         self._connection.end_content()
         return (await self._expect(ContentDone, _FINAL_REPLY_SECONDS)).reply
 

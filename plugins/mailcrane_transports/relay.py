@@ -218,8 +218,8 @@ async def _deliver(dialog: Dialog, progress: Progress) -> tuple[RecipientResult,
                 accepted.append(position)
             elif reply.code in _TOO_MANY and envelope.may_send_content and position != batch[0]:
                 waiting.append(position)
-            elif reply.code == 552 and envelope.mail.is_positive and envelope.may_send_content:
-                # RFC 5321 section 4.5.3.1.10 has clients treat it as 452.
+            elif reply.code == 552 and envelope.mail.is_positive:
+                # To RCPT it is to be treated as 452 (RFC 5321 section 4.5.3.1.10).
                 progress.set_deferred(position, reply)
             else:
                 progress.set(position, reply)

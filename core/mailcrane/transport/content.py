@@ -6,7 +6,8 @@ the stored content, followed by the stored body.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+import contextlib
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 
 from mailcrane.message.header import parse_header
 from mailcrane.model.delivery import ContentEdit, DeliveryPreparation
@@ -78,5 +79,16 @@ class PreparedContent:
     async def chunks(self) -> AsyncIterator[bytes]:
         """Yield all octets from the start. May be called again for another try."""
         yield self._header
-        async for chunk in self._content.chunks(self._body_offset):
-            yield chunk
+        async with closing_chunks(self._content.chunks(self._body_offset)) as chunks:
+            async for chunk in chunks:
+                yield chunk
+
+
+@contextlib.asynccontextmanager
+async def closing_chunks(chunks: AsyncIterator[bytes]) -> AsyncIterator[AsyncIterator[bytes]]:
+    """Close an iterator at the end, also one that was not read to its end: nobody else does before it is collected."""
+    try:
+        yield chunks
+    finally:
+        if isinstance(chunks, AsyncGenerator):
+            await chunks.aclose()

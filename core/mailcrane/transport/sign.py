@@ -18,6 +18,7 @@ from mailcrane.model.address import Mailbox
 from mailcrane.observe.log import get_log
 from mailcrane.store.content import StoredContent
 from mailcrane.store.records import PreparedHeader
+from mailcrane.transport.content import closing_chunks
 
 log = get_log(__name__)
 
@@ -44,8 +45,9 @@ async def sign(header: bytes, content: StoredContent, directory: Directory, now:
         return None
     signing_keys = [_signing_key(key) for key in keys]
     body = body_hasher(signing_keys)
-    async for chunk in content.chunks(content.info.body_offset):
-        body.feed(chunk)
+    async with closing_chunks(content.chunks(content.info.body_offset)) as chunks:
+        async for chunk in chunks:
+            body.feed(chunk)
     try:
         signatures = make_signatures(header, body, signing_keys, at=now, identity=author)
     except SigningImpossible as problem:
