@@ -29,11 +29,14 @@ class ConnectionLimits:
     ) -> None:
         self._rate = WindowLimiter([Window(60.0, _unlimited(per_minute))], clock=clock)
         self._has_rate = any(per_minute)
+        self._is_limited = any(per_minute) or any(concurrent)
         self._concurrent = _unlimited(concurrent)
         self._open: dict[int, int] = {}
 
     def enter(self, address: str) -> bool:
         """Count a new connection. False when it is one too many; then it is not counted."""
+        if not self._is_limited:
+            return True
         opened = self._open
         networks = networks_of(address)
         for network, limit in zip(networks, self._concurrent, strict=True):
@@ -47,6 +50,8 @@ class ConnectionLimits:
 
     def leave(self, address: str) -> None:
         """Count the end of a connection that was let in by `enter`."""
+        if not self._is_limited:
+            return
         opened = self._open
         for network in networks_of(address):
             remaining = opened[network] - 1
