@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pytest
+
 from mailcrane.observe.limits import Window, WindowLimiter, networks_of
 
 
