@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-import errno
+import contextlib
+import os
+import resource
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -78,28 +81,33 @@ async def _over_sockets(running: RunningServer, nursery: trio.Nursery) -> tuple[
     return listener, listener.addresses[0][1]
 
 
-async def test_accepting_goes_on_when_file_descriptors_run_out(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_accepting_goes_on_when_file_descriptors_run_out(caplog: pytest.LogCaptureFixture) -> None:
     async with server() as running, trio.open_nursery() as nursery:
-        listener, port = await _over_sockets(running, nursery)
-        (listening,) = listener._sockets
-        accept, failures = (
-            type(listening).accept,
-            [OSError(errno.EMFILE, "too many"), OSError(errno.ECONNABORTED, "gone")],
-        )
-
-        async def fail_first(self: trio.socket.SocketType) -> object:
-            if failures:
-                await trio.lowlevel.checkpoint()
-                raise failures.pop()
-            return await accept(self)
-
-        monkeypatch.setattr(type(listening), "accept", fail_first)
+        listener = SMTPListener(running.server.smtp["smtp"]._profile, running.server.smtp["smtp"]._settings)
+        listener.bind([("127.0.0.1", 0)])
+        # It connects to the kernel's queue; nobody accepts yet.
+        client = SMTPClient(await trio.open_tcp_stream("127.0.0.1", listener.addresses[0][1]))
+        with _no_more_files():
+            nursery.start_soon(listener.run)
+            await trio.testing.wait_all_tasks_blocked()
+        assert "out of file descriptors" in caplog.text
         with trio.fail_after(5):
-            client = SMTPClient(await trio.open_tcp_stream("127.0.0.1", port))
             assert (await client.hello()).code == 250
-        assert failures == []
         await client.quit()
         await listener.stop()
+
+
+@contextlib.contextmanager
+def _no_more_files() -> Iterator[None]:
+    """Let no file descriptor be opened: the limit is the lowest that is free."""
+    lowest = os.dup(0)
+    os.close(lowest)
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (lowest, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
 
 
 async def test_accepting_pauses_while_the_store_is_behind(monkeypatch: pytest.MonkeyPatch) -> None:
