@@ -20,7 +20,7 @@ from mailcrane.plugin.caller import Hooks
 from mailcrane.plugin.errors import HookFailed
 from mailcrane.queue.persist import write_persistently
 from mailcrane.queue.schedule import is_exhausted
-from mailcrane.result.classify import classify, plan
+from mailcrane.result.classify import classify, failed_text, plan
 from mailcrane.retire.ending import Ending, end_attempts
 from mailcrane.retire.retention import retention
 from mailcrane.route.select import select_transport
@@ -86,17 +86,14 @@ class Attempter:
             StoreFailed: the store is dead; the stored state tells after a restart.
         """
         routed: dict[str, list[Leased]] = {}
-        reasons: dict[str, str] = {}
         for leased in group:
             choice = await self._route(leased.entry)
             if isinstance(choice, RecipientResult):
                 await self._settle(Outcomes((leased,), "", (choice,)))
             else:
                 routed.setdefault(choice.transport, []).append(leased)
-                reasons[choice.transport] = choice.reason
+                log.debug("routed", entry=leased.entry.id, transport=choice.transport, reason=choice.reason)
         for transport, members in routed.items():
-            log.debug("attempt", entries=[leased.entry.id for leased in members], transport=transport,
-                      reason=reasons[transport])  # fmt: skip
             await self._settle(await self._deliver(transport, members))
 
     async def resume(self, settling: Sequence[Leased]) -> None:
@@ -131,7 +128,7 @@ class Attempter:
         except Interrupted:
             raise
         except HookFailed as failure:
-            return _all_deferred(members, transport, str(failure))
+            return _all_deferred(members, transport, failed_text(failure))
         except Exception as error:
             # The top of an attempt. The fault is ours, so nothing fails for good; after the hand-over nothing raises.
             log.exception("attempt could not be made", entry=first.id, transport=transport)
@@ -142,12 +139,13 @@ class Attempter:
         """Commit what the transport reported. No hook and no wait for anybody comes before this."""
 
         def settle(transaction: Transaction) -> list[Attempt | None]:
-            if outcomes.prepared is not None and any(one.outcome is Outcome.DEFERRED for one in outcomes.results):
-                outcomes.prepared.store(transaction)
-            return [
+            attempts = [
                 _settle_one(transaction, leased, result, outcomes.transport)
                 for leased, result in zip(outcomes.members, outcomes.results, strict=True)
             ]
+            if outcomes.prepared is not None and any(_is_deferred(attempt) for attempt in attempts):
+                outcomes.prepared.store(transaction)
+            return attempts
 
         attempts = await write_persistently(self._store, settle, key="queue")
         settled: list[Leased] = []
@@ -188,6 +186,10 @@ class Attempter:
             attempts = (*before[:-1], ending.attempt)
         keep_for = await retention(self._hooks, self._directory(), entry, ending.event, attempts)
         return replace(ending, keep_for=keep_for)
+
+
+def _is_deferred(attempt: Attempt | None) -> bool:
+    return attempt is not None and attempt.result is not None and attempt.result.outcome is Outcome.DEFERRED
 
 
 def _settle_one(transaction: Transaction, leased: Leased, result: RecipientResult, transport: str) -> Attempt | None:

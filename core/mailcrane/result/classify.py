@@ -13,8 +13,14 @@ import msgspec
 from mailcrane.model.delivery import Entry, Outcome, RecipientResult
 from mailcrane.observe.log import get_log
 from mailcrane.plugin.caller import Hooks
+from mailcrane.plugin.errors import HookFailed
 
 log = get_log(__name__)
+
+
+def failed_text(failure: HookFailed) -> str:
+    """Return what the result says of a plugin that failed; the details are for the log, and are there already."""
+    return f"plugin {failure.plugin} failed in {failure.hook}"
 
 
 async def classify(hooks: Hooks, entry: Entry, result: RecipientResult) -> RecipientResult:

@@ -8,6 +8,7 @@ from mailcrane.config.directory import Directory
 from mailcrane.model.delivery import Entry, Outcome, RecipientResult, RouteChoice
 from mailcrane.plugin.caller import Hooks
 from mailcrane.plugin.errors import HookFailed
+from mailcrane.result.classify import failed_text
 
 
 async def select_transport(
@@ -33,7 +34,7 @@ async def select_transport(
         try:
             choice = await hooks.select_route(entry=entry)
         except HookFailed as failure:
-            return _deferred(str(failure))
+            return _deferred(failed_text(failure))
     if choice is None:
         choice = _by_rules(directory, entry)
     if choice is None and default_transport:

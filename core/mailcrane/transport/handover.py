@@ -10,6 +10,7 @@ from mailcrane.observe.log import get_log
 from mailcrane.plugin.caller import Hooks
 from mailcrane.plugin.errors import HookFailed
 from mailcrane.result.check import NonsenseResults, check_results
+from mailcrane.result.classify import failed_text
 from mailcrane.transport.content import merge_preparations
 from mailcrane.transport.deadline import BoundedCalls, DeadlinePassed, Interrupted, delivery_seconds
 
@@ -37,7 +38,7 @@ async def hand_over(
             [answer for _, answer in await hooks.prepare_delivery(delivery=delivery, transport=name)]
         )
     except HookFailed as failure:
-        return defer_all(delivery, str(failure))
+        return defer_all(delivery, failed_text(failure))
     if preparation.defer is not None:
         result = RecipientResult(
             Outcome.DEFERRED, preparation.defer, f"put off by a plugin: {preparation.defer}", notes=preparation.notes
