@@ -1,0 +1,65 @@
+"""The composition root."""
+
+from __future__ import annotations
+
+import pytest
+import trio.testing
+from msgspec.structs import replace
+
+from mailcrane.config.convert import ConfigError
+from mailcrane.config.rows import Address, Configuration
+from mailcrane.observe.health import State
+from mailcrane.store.errors import StoreFailed
+from mailcrane.store.transaction import Transaction
+from mailcrane.testing import ROWS, server
+
+MESSAGE = b"From: <you@there.example>\r\n\r\nHello.\r\n"
+
+
+async def _run_until_the_store_dies() -> None:
+    async with server() as running:
+        running.store.failed.set()
+        await trio.sleep(1)
+
+
+async def test_a_dead_store_ends_the_server_loudly(autojump_clock: trio.testing.MockClock) -> None:
+    with pytest.raises(BaseExceptionGroup) as ended:
+        await _run_until_the_store_dies()
+    assert ended.group_contains(StoreFailed)
+
+
+async def test_rows_that_another_process_stored_are_used(autojump_clock: trio.testing.MockClock) -> None:
+    async with server() as running:
+        rows: Configuration = replace(ROWS, addresses=(*ROWS.addresses, Address("eve@here.example", "bob")))
+
+        def store(transaction: Transaction) -> None:
+            transaction.configuration.replace(rows, expected_version=transaction.configuration.version())
+
+        await running.store.write(store, key="config")
+        await trio.testing.wait_all_tasks_blocked()
+        client = running.connect()
+        await client.hello()
+        assert (await client.send("you@there.example", "eve@here.example", MESSAGE)).code == 250
+        assert len(await running.read("bob")) == 1
+
+
+async def test_a_web_service_that_does_not_exist_is_named(autojump_clock: trio.testing.MockClock) -> None:
+    config = '\n[listeners.web]\nprotocol = "http"\naddresses = ["127.0.0.1:80"]\nservices = { webmale = "/" }\n'
+    with pytest.raises(ConfigError) as refused:
+        async with server(config=config):
+            raise AssertionError("it must not start")
+    assert refused.value.key_path == "listeners.web.services.webmale"
+
+
+async def test_the_server_secret_stays_the_same(autojump_clock: trio.testing.MockClock) -> None:
+    async with server() as running:
+        stored = await running.store.read(lambda transaction: transaction.plugin_data.get("core", "server_secret"))
+    assert stored == running.server.logins.server_secret
+    assert len(running.server.logins.server_secret) == 32
+
+
+async def test_health_tells_of_listeners_and_plugins(autojump_clock: trio.testing.MockClock) -> None:
+    async with server() as running:
+        report = running.server.report_health()
+    assert report.state is State.OK
+    assert {"listeners", "plugin fake_transport"} <= {one.component for one in report.components}
