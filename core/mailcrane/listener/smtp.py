@@ -18,6 +18,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from mailcrane.listener.limits import ConnectionLimits, Limits
+from mailcrane.listener.stream import AcceptedStream
 from mailcrane.model.reply import Reply
 from mailcrane.model.session import SessionInfo
 from mailcrane.observe.log import get_log
@@ -77,7 +78,7 @@ class SMTPListener:
         self._profile = profile
         self._settings = settings
         self._limits = ConnectionLimits(settings.per_minute, settings.per_network)
-        self._sockets: list[trio.socket.SocketType] = []
+        self._sockets: list[socket.socket] = []
         self._sessions: set[SMTPSession] = set()
         self._open = 0
         self._is_stopping = False
@@ -116,6 +117,7 @@ class SMTPListener:
         self._is_stopping = True
         self._accepting.cancel()
         for one in self._sockets:
+            trio.lowlevel.notify_closing(one)
             one.close()
         for session in list(self._sessions):
             session.stop()
@@ -202,14 +204,17 @@ class SMTPListener:
         finally:
             self._sessions.discard(session)
 
-    async def _accept_from(self, listening: trio.socket.SocketType, nursery: trio.Nursery) -> None:
+    async def _accept_from(self, listening: socket.socket, nursery: trio.Nursery) -> None:
         store = self._profile.services.store
         while True:
             if store.write_delay() > _MAX_WRITE_DELAY:
                 await trio.sleep(_PAUSE)
                 continue
             try:
-                accepted, address = await listening.accept()
+                accepted, address = listening.accept()
+            except BlockingIOError:
+                await trio.lowlevel.wait_readable(listening)
+                continue
             except OSError as error:
                 if error.errno in _EXHAUSTED:
                     log.error("no more connections: out of file descriptors or memory", error=error)
@@ -218,13 +223,13 @@ class SMTPListener:
                     return
                 # Otherwise the client was gone before we got to it (accept(2) passes on network errors).
                 continue
-            except trio.ClosedResourceError:
-                return
             nursery.start_soon(self._serve_socket, accepted, address)
+            await trio.lowlevel.checkpoint()
 
-    async def _serve_socket(self, accepted: trio.socket.SocketType, address: tuple[str, int]) -> None:
+    async def _serve_socket(self, accepted: socket.socket, address: tuple[str, int]) -> None:
+        accepted.setblocking(False)
         try:
-            stream = trio.SocketStream(accepted)
+            stream = AcceptedStream(accepted)
             local = accepted.getsockname()
         except OSError:
             accepted.close()
@@ -234,7 +239,7 @@ class SMTPListener:
     async def _refuse(self, stream: trio.abc.Stream, reply: Reply, session_id: str = "") -> None:
         """Say why and close. A client that expects TLS first could not read it, so that it is not told."""
         _connections.inc(self._profile.settings.protocol, "refused")
-        if self._profile.settings.protocol == "submissions" and isinstance(stream, trio.SocketStream):
+        if self._profile.settings.protocol == "submissions" and isinstance(stream, AcceptedStream):
             return
         with trio.move_on_after(_REFUSAL_SECONDS):
             await stream.send_all(replies.encode_reply(reply, session_id=session_id))
@@ -249,7 +254,7 @@ def new_session_id() -> str:
     return urlsafe_b64encode(os.urandom(12)).decode("ascii")
 
 
-def _listening_socket(host: str, port: int) -> trio.socket.SocketType:
+def _listening_socket(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listening = socket.socket(family, socket.SOCK_STREAM)
     try:
@@ -258,10 +263,11 @@ def _listening_socket(host: str, port: int) -> trio.socket.SocketType:
             listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         listening.bind((host, port))
         listening.listen(BACKLOG)
+        listening.setblocking(False)
     except BaseException:
         listening.close()
         raise
-    return trio.socket.from_stdlib_socket(listening)
+    return listening
 
 
 def _plain_ip(address: str) -> str:
