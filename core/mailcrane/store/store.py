@@ -39,8 +39,8 @@ class Store(ABC):
     """A database behind units of work.
 
     Attributes:
-        wakeups: What was committed is told here, by topic: ``queue``, ``events``, ``webhooks``, ``configuration`` and
-            ``account:<name>``.
+        wakeups: What was committed is told here, by topic: ``queue``, ``events``, ``outgoing events``, ``webhooks``,
+            ``configuration`` and ``account:<name>``.
         statistics: Counts since the store was opened.
         failed: Set when the engine is dead; then `failure` is why.
     """

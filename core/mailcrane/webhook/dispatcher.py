@@ -25,7 +25,7 @@ from mailcrane.webhook.payload import encode_payload, is_wanted, make_payload, m
 
 log = get_log(__name__)
 
-TOPIC = "events"
+TOPIC = "outgoing events"
 
 _BATCH = 100
 _TROUBLE_SECONDS = 5.0

@@ -76,6 +76,8 @@ class EventsRepository:
             )
         if recorded:
             self._unit.wake("events")
+        if any(event.kind in OUTGOING_EVENT_KINDS for event in recorded):
+            self._unit.wake("outgoing events")
         return recorded
 
     def feed(self, account: str, after: int, limit: int, *, kinds: Collection[EventKind] = ()) -> list[Event]:

@@ -91,7 +91,8 @@ class QueueRepository:
             self._content.retain(content_id, count)
         for domain, due_at in heads.items():
             self._heads.lower(domain, due_at)
-        self._unit.wake("queue")
+        if heads:
+            self._unit.wake("queue")
         return ids
 
     def get(self, entry_id: int) -> Entry | None:
