@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import trio
 
@@ -135,12 +135,13 @@ class Scheduler:
     # --- the loop -----------------------------------------------------------------------------------------------
 
     async def _loop(self, attempts: trio.Nursery, attempter: Attempter) -> None:
-        may_resume = True
+        resume_at = trio.current_time()
         while True:
             seen = self._store.wakeups.version(TOPIC)
             try:
-                if may_resume:
+                if trio.current_time() >= resume_at:
                     await self._resume(attempts, attempter)
+                    resume_at = trio.current_time() + self._config.lease_seconds
                 wait_seconds = await self._start_due(attempts, attempter)
             except (StoreFailed, StoreClosed):
                 raise
@@ -148,50 +149,53 @@ class Scheduler:
                 log.error("the queue cannot go on", problem=str(error), again_in_seconds=_TROUBLE_SECONDS)
                 wait_seconds = _TROUBLE_SECONDS
             # What another worker left settling is found when its lease ends, of which nobody tells.
-            with trio.move_on_after(min(wait_seconds, self._config.lease_seconds)) as waiting:
+            with trio.move_on_after(min(wait_seconds, max(0.0, resume_at - trio.current_time()))):
                 await self._store.wakeups.wait(TOPIC, seen=seen)
-            may_resume = waiting.cancelled_caught
 
     async def _start_due(self, attempts: trio.Nursery, attempter: Attempter) -> float:
         """Start what is due and fits; returns the seconds until something may be due next."""
         while True:
             room = self._config.concurrency - len(self._held)
-            if room <= 0:
-                self._is_full = True
+            self._is_full = room <= 0
+            if self._is_full:
                 return float("inf")
-            leased = await self._lease(room)
-            self._is_full = False
+            leased, due_at = await self._lease(room)
             for members in group(leased):
                 attempts.start_soon(self._attempt, attempter.attempt, members)
             if len(leased) < room:
                 break
-        full = [domain for domain, count in self._running.items() if count >= self._config.concurrency_per_domain]
-        self._is_full = bool(full)
-        due_at = await self._store.read(lambda transaction: transaction.queue.next_due_at(exclude_domains=full))
+        self._is_full = any(count >= self._config.concurrency_per_domain for count in self._running.values())
         if due_at is None:
             return float("inf")
         seconds = (due_at - self._clock.now()).total_seconds()
-        return seconds if seconds > 0 else (_TROUBLE_SECONDS if not leased else 0.0)
+        # What is due and was not leased although there is room will not be so at once either.
+        return seconds if seconds > 0 or leased else _TROUBLE_SECONDS
 
-    async def _lease(self, room: int) -> list[Leased]:
+    async def _lease(self, room: int) -> tuple[list[Leased], datetime | None]:
+        """Begin attempts; returns them, and when something may be due next that there is room for."""
         running = dict(self._running)
+        most = self._config.concurrency_per_domain
 
-        def begin(transaction: Transaction) -> list[Leased]:
-            return transaction.queue.begin_attempts(
+        def begin(transaction: Transaction) -> tuple[list[Leased], datetime | None]:
+            leased = transaction.queue.begin_attempts(
                 self._worker,
                 transaction.now + self._lease_length,
                 room,
                 next_due_at=next_due_at,
-                per_domain=self._config.concurrency_per_domain,
+                per_domain=most,
                 running=running,
             )
+            busy = Counter(running)
+            busy.update(one.entry.forward_path.domain for one in leased)
+            full = [domain for domain, count in busy.items() if count >= most]
+            return leased, transaction.queue.next_due_at(exclude_domains=full)
 
         # Cancelling the wait would not undo the unit: what it leased is to be known here.
         with trio.CancelScope(shield=True):
-            leased = await self._store.write(begin, key=TOPIC)
+            leased, due_at = await self._store.write(begin, key=TOPIC)
             for one in leased:
                 self._hold(one)
-        return leased
+        return leased, due_at
 
     async def _resume(self, attempts: trio.Nursery, attempter: Attempter) -> None:
         with trio.CancelScope(shield=True):

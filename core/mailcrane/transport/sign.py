@@ -1,7 +1,7 @@
 """DKIM signatures for content that is about to be delivered, with the keys of the author's domain.
 
-Signed on the loop, in pieces: hashing takes 0.6 ms per 256 KB and an RSA signature 0.4 ms. In threads 10 tasks made
-2,900 signatures a second against 2,800 here, so that the hop costs what the other core gains.
+Signed on the loop, in pieces: hashing takes 0.6 ms per 256 KB and an RSA signature 0.4 ms. A thread is no gain: on two
+busy cores 720 to 760 signed 4 KB messages a second reached a transport that does nothing, against 760 to 870 here.
 """
 
 from __future__ import annotations
