@@ -46,7 +46,8 @@ def dump(configuration: Configuration) -> str:
     heading = (
         "# Domains, accounts and keys of Mailcrane. Keep this file secret: private keys and passwords are in it.\n\n"
     )
-    return heading + tomli_w.dumps(table, multiline_strings=True)
+    # TOML reads line ends in strings of several lines as LF, so a text with CR has to stand on one line.
+    return heading + tomli_w.dumps(table, multiline_strings=not _has_carriage_return(table))
 
 
 def parse(text: str, *, source: str = "") -> Configuration:
@@ -85,6 +86,14 @@ def diff(old: Configuration, new: Configuration) -> list[str]:
         elif before[path] != after[path]:
             lines.append((path, f"~ {path} = {_toml(before[path])} -> {_toml(after[path])}"))
     return [line for _, line in sorted(lines, key=lambda item: item[0])]
+
+
+def _has_carriage_return(item: Any) -> bool:
+    if isinstance(item, str):
+        return "\r" in item
+    if isinstance(item, dict):
+        return any(_has_carriage_return(value) for value in item.values())
+    return isinstance(item, list) and any(_has_carriage_return(value) for value in item)
 
 
 def _to_tables(configuration: Configuration) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
@@ -21,6 +21,7 @@ def test_a_configuration_comes_back_whole(configuration: Configuration) -> None:
 
 
 @given(st.text(), st.text(min_size=1), st.text())
+@example("", "a", "\r\n")
 def test_any_text_comes_back_whole(description: str, name: str, folder: str) -> None:
     configuration = Configuration(
         domains=(Domain(name, description=description),),
