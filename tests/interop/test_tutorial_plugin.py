@@ -37,7 +37,7 @@ def server(installed: Path, tmp_path: Path) -> Iterator[tuple[Path, str]]:
     """A development server with the plugin enabled as the tutorial says; its folder and its base URL."""
     environment = dict(os.environ, PYTHONPATH=str(installed))
     command = [sys.executable, "-m", "mailcrane", "localserve", "--dir", str(tmp_path / "local")]
-    subprocess.run([*command, "--initonly"], check=True, env=environment, timeout=60, capture_output=True)
+    subprocess.run([*command, "--init-only"], check=True, env=environment, timeout=60, capture_output=True)
     config = tmp_path / "local" / "mailcrane.toml"
     part = (PACKAGE / "mailcrane.toml.part").read_text().replace("/tmp/pigeonholes", str(tmp_path / "holes"))
     enabled, _, sections = part.partition("\n\n")
@@ -47,7 +47,7 @@ def server(installed: Path, tmp_path: Path) -> Iterator[tuple[Path, str]]:
         yield tmp_path, _wait_until_ready(process)
     finally:
         process.terminate()
-        process.wait(20)
+        process.communicate(timeout=20)
 
 
 def _with_plugins(config: str, section: str) -> str:
