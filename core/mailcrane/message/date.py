@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import email.utils
+import functools
 from datetime import UTC, datetime, timedelta
 
 _DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
@@ -17,6 +18,12 @@ def format_date(instant: datetime) -> str:
     offset = instant.utcoffset()
     if offset is None:
         raise ValueError("a naive datetime has no zone")
+    return _format(instant.replace(microsecond=0), offset)
+
+
+# Every message carries the present second a few times.
+@functools.lru_cache(maxsize=64)
+def _format(instant: datetime, offset: timedelta) -> str:
     sign = "-" if offset < timedelta(0) else "+"
     minutes = abs(offset) // timedelta(minutes=1)
     return (

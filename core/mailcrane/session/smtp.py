@@ -55,6 +55,9 @@ log = get_log(__name__)
 COMMAND_SECONDS = 30.0
 CONTENT_SECONDS = 30 * 60.0
 
+# The deadline of a command may be so much too early.
+_DEADLINE_SLACK = 1.0
+
 # So that guessing recipients costs time.
 _UNKNOWN_DELAY = 5.0
 _FAILED_LOGINS_BEFORE_TARPIT = 3
@@ -213,8 +216,7 @@ class SMTPSession:
         if self._is_stopping and is_waiting and not server.is_in_content:
             server.close(replies.SHUTTING_DOWN)
             return
-        deadline = self._content_deadline if server.is_in_content else trio.current_time() + COMMAND_SECONDS
-        self._scope.deadline = deadline
+        deadline = self._wait_until(trio.current_time())
         octets = server.data_to_send()
         if octets:
             if self._is_slow:
@@ -228,6 +230,16 @@ class SMTPSession:
             received = await self._stream.receive_some(_RECEIVE_OCTETS)
             self._is_waiting = False
             server.receive(bytes(received))
+
+    def _wait_until(self, now: float) -> float:
+        """Set the deadline for the client. trio sorts its deadlines, so one that is good enough is left as it is."""
+        scope = self._scope
+        if self._server.is_in_content:
+            if scope.deadline != self._content_deadline:
+                scope.deadline = self._content_deadline
+        elif not now + COMMAND_SECONDS - _DEADLINE_SLACK <= scope.deadline <= now + COMMAND_SECONDS:
+            scope.deadline = now + COMMAND_SECONDS
+        return scope.deadline
 
     def _work(self) -> None:
         """Take the deadline away: from here it is we who take time."""
