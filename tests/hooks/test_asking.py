@@ -124,6 +124,29 @@ async def test_the_strictest_judgement_wins_and_of_equals_the_first(
     assert judgement.reason == f"judge-{winner}"
 
 
+@pytest.mark.parametrize("failing_first", [True, False])
+@pytest.mark.parametrize("verdict", list(Verdict))
+async def test_beside_a_judge_that_fails_only_a_refusal_stands(
+    verdict: Verdict, failing_first: bool, plugin_with: PluginMaker, autojump_clock: trio.testing.MockClock
+) -> None:
+    async def fails(self: Any) -> Judgement:
+        raise ValueError("odd")
+
+    async def judges(self: Any) -> Judgement:
+        await trio.sleep(1)
+        return Judgement(verdict, "known")
+
+    plugins = [plugin_with("odd", judge_message=fails), plugin_with("well", judge_message=judges)]
+    async with running_plugins(*(plugins if failing_first else reversed(plugins))) as host:
+        if verdict is Verdict.REFUSE:
+            judgement = await host.hooks.judge_message(**made_arguments("judge_message"))
+            assert judgement == Judgement(Verdict.REFUSE, "known")
+        else:
+            with pytest.raises(HookFailed, match="odd"):
+                await host.hooks.judge_message(**made_arguments("judge_message"))
+        assert host.hooks.judge_message.implementations[not failing_first].counters.failures == 1
+
+
 async def test_all_implementations_share_the_budget_of_the_stage(
     plugin_with: PluginMaker, autojump_clock: trio.testing.MockClock
 ) -> None:

@@ -31,6 +31,7 @@ from mailcrane.model.receive import (
     LocalDestination,
     Placement,
     RelayDestination,
+    Verdict,
 )
 from mailcrane.model.reply import Reply
 from mailcrane.model.retired import Retention
@@ -65,8 +66,14 @@ class HookCaller:
             wanted = ", ".join(sorted(self.spec.argument_names))
             raise TypeError(f"{self.spec.name} is asked with {wanted}; got {', '.join(sorted(arguments))}")
 
-    async def _ask_all(self, arguments: dict[str, Any], budget: float | None) -> list[tuple[str, Any]]:
-        """Ask all at once. The calls are tasks of the plugins, so that waiting for one after the other is enough."""
+    async def _ask_all(
+        self, arguments: dict[str, Any], budget: float | None, failures: list[HookFailed] | None = None
+    ) -> list[tuple[str, Any]]:
+        """Ask all at once. The calls are tasks of the plugins, so that waiting for one after the other is enough.
+
+        Args:
+            failures: Where failures are put; when None, the first one is raised and ends the waiting for the others.
+        """
         now = trio.current_time()
         deadline = now + (self.spec.policy.timeout if budget is None else min(budget, self.spec.policy.timeout))
         asked = [implementation for implementation in self.implementations if not implementation.is_left_out(now)]
@@ -74,7 +81,13 @@ class HookCaller:
         answers: list[tuple[str, Any]] = []
         try:
             for implementation, call in zip(asked, calls, strict=True):
-                answer = await implementation.finish(call)
+                try:
+                    answer = await implementation.finish(call)
+                except HookFailed as failure:
+                    if failures is None:
+                        raise
+                    failures.append(failure)
+                    continue
                 if answer is not None:
                     answers.append((implementation.plugin, answer))
         finally:
@@ -179,19 +192,24 @@ class Judge(HookCaller):
     async def __call__(self, *, _budget: float | None = None, **arguments: Any) -> Judgement | None:
         """Return the strictest judgement, of equally strict ones the first in the order of the plugins.
 
-        None when no plugin has one. Without implementations this is no checkpoint.
+        None when no plugin has one. Without implementations this is no checkpoint. A plugin that fails counts as one
+        that defers, so a refusal of another one stands beside it: the failed plugin could not have let the message in.
 
         Args:
             _budget: Seconds that the implementations have; the hook's timeout counts where it is shorter.
 
         Raises:
-            HookFailed: an implementation failed; even beside another one that refuses, so that our fault is a 4yz.
+            HookFailed: an implementation failed, and no other one refuses.
         """
         self._check_arguments(arguments)
         if not self.implementations:
             return None
-        answers = await self._ask_all(arguments, _budget)
-        return max((answer for _, answer in answers), key=lambda judgement: judgement.verdict, default=None)
+        failures: list[HookFailed] = []
+        answers: list[Judgement] = [answer for _, answer in await self._ask_all(arguments, _budget, failures)]
+        strictest = max(answers, key=lambda judgement: judgement.verdict, default=None)
+        if failures and (strictest is None or strictest.verdict is not Verdict.REFUSE):
+            raise failures[0]
+        return strictest
 
 
 class Notify(HookCaller):

@@ -205,8 +205,9 @@ async def judge_message(
 ) -> Judgement | None:
     """Answer what is to be done with a message for one recipient.
 
-    The strictest answer wins: refuse, defer, quarantine, accept. Asked for local recipients and for submissions. A
-    failing plugin means 451 4.3.0 for that recipient.
+    The strictest answer wins: refuse, defer, quarantine, accept. Asked for local recipients and for submissions, where
+    quarantine holds the entries. A failing plugin means 451 4.3.0, unless another one refuses. There is one reply for
+    all recipients, so a message that is put off for one of them is stored for none.
     """
 
 

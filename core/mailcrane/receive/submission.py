@@ -19,7 +19,7 @@ from mailcrane.message.content import BytesContent
 from mailcrane.message.header import Header, HeaderError, parse_header
 from mailcrane.model.address import AddressError, Mailbox, ReversePath
 from mailcrane.model.message import HeaderField
-from mailcrane.model.receive import Identity, ReceivedMessage, Recipient, RelayDestination, Verdict
+from mailcrane.model.receive import Identity, Judgement, ReceivedMessage, Recipient, RelayDestination, Verdict
 from mailcrane.model.reply import Reply
 from mailcrane.model.submission import (
     Submission,
@@ -58,7 +58,9 @@ _ONE_RECIPIENT = Reply.make(554, "5.5.3", "With an id in the reverse-path there 
 _ID_TAKEN = Reply.make(554, "5.1.7", "The id in the reverse-path was used before")
 _REFUSED = Reply.make(550, "5.7.1", "The message is refused")
 _DEFERRED = Reply.make(451, "4.7.1", "The message is not taken now, try again later")
-_PLUGIN_FAILED = Reply.make(451, "4.3.0", "Local error in processing, try again later")
+_FAILED = Judgement(
+    Verdict.DEFER, "plugin failed", Reply.make(451, "4.3.0", "Local error in processing, try again later")
+)
 
 _submitted = Counter("mailcrane_submitted_total", "Submissions by protocol and result.", ("protocol", "result"))
 
@@ -233,7 +235,7 @@ class SubmissionReceiver:
                     message=message, recipient=recipient, assessments=(), _budget=BUDGET_SECONDS / len(recipients)
                 )
             except HookFailed:
-                raise SubmissionRefused("server", _PLUGIN_FAILED) from None
+                judgement = _FAILED  # A refusal for another recipient is stricter.
             if judgement is not None and (strictest is None or judgement.verdict > strictest.verdict):
                 strictest = judgement
         if strictest is None:

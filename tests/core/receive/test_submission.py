@@ -226,6 +226,8 @@ class Judge(Plugin):
     async def judge_message(self, recipient: Any) -> Judgement | None:
         letter = recipient.forward_path.local_part[0]
         verdicts = {"q": Verdict.QUARANTINE, "r": Verdict.REFUSE, "d": Verdict.DEFER}
+        if letter == "f":
+            raise ValueError("broken")
         return Judgement(verdicts[letter], "test") if letter in verdicts else None
 
 
@@ -241,3 +243,16 @@ async def test_a_judge_refuses_defers_or_holds_a_submission(autojump_clock: trio
     assert refused.value.reply.code == 550
     assert deferred.value.reply.code == 451
     assert entry.is_held
+
+
+async def test_a_judge_that_fails_defers_a_submission_that_none_refuses(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    content = b"From: ann@here.example\r\n" + BODY
+    async with server(Judge) as running:
+        with pytest.raises(SubmissionRefused) as deferred:
+            await submit(running, content, "a@there.example", "f@there.example")
+        with pytest.raises(SubmissionRefused) as refused:
+            await submit(running, content, "f@there.example", "r@there.example")
+    assert (deferred.value.reply.code, deferred.value.reply.enhanced_status_code) == (451, "4.3.0")
+    assert refused.value.reply.code == 550
