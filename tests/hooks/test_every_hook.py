@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+import msgspec
 import pytest
 import trio
 import trio.testing
@@ -162,6 +164,31 @@ async def test_a_plain_def_runs_in_a_thread(hook: str, plugin_with: PluginMaker,
         await expect_good(host, hook, good_answers)
 
 
+@pytest.mark.parametrize("hook", ASYNC_HOOKS)
+async def test_what_a_plugin_does_to_its_arguments_is_seen_by_nobody(hook: str, plugin_with: PluginMaker) -> None:
+    spec = hook_spec(hook)
+    assert spec is not None
+
+    async def spoil(self: Any, **arguments: Any) -> None:
+        for found in dicts_in(arguments):
+            found["spoilt"] = True
+            found.pop("kept", None)
+
+    names: dict[str, Any] = {"spoil": spoil}
+    takes = ", ".join(spec.arguments)
+    gives = ", ".join(f"{name}={name}" for name in spec.arguments)
+    exec(f"async def implementation(self, {takes}): return await spoil(self, {gives})", names)
+    given = made_arguments(hook)
+    for found in dicts_in(list(given.values())):
+        found["kept"] = "value"
+    if "payload" in given:
+        given["payload"]["Extra"] = {"nested": "value"}
+    async with running_plugins(plugin_with(**{hook: names["implementation"]})) as host:
+        before = copy.deepcopy(dicts_in(list(given.values())))
+        await ask_host(host, hook, given)
+    assert dicts_in(list(given.values())) == before
+
+
 @pytest.mark.parametrize("hook", REGISTER_HOOKS)
 @pytest.mark.parametrize("answer", [object(), 5, "text", {"a": 1}])
 async def test_nonsense_at_registration_refuses_the_start(hook: str, answer: Any, plugin_with: PluginMaker) -> None:
@@ -181,6 +208,17 @@ async def test_a_raise_at_registration_refuses_the_start(hook: str, plugin_with:
     host = PluginHost.of([plugin_with("odd", **{hook: implementation})])
     with pytest.raises(PluginError, match=f"'odd': {hook} raised"):
         await ask_host(host, hook, {})
+
+
+def dicts_in(value: Any) -> list[dict[str, Any]]:
+    """Every dict that can be reached from a value, those in structs included."""
+    if isinstance(value, dict):
+        return [value, *(found for inner in value.values() for found in dicts_in(inner))]
+    if isinstance(value, (list, tuple)):
+        return [found for inner in value for found in dicts_in(inner)]
+    if isinstance(value, msgspec.Struct):
+        return [found for name in value.__struct_fields__ for found in dicts_in(getattr(value, name))]
+    return []
 
 
 async def expect_failure(host: PluginHost, hook: str) -> None:

@@ -12,6 +12,7 @@ from msgspec import Struct
 
 from mailcrane.observe.log import get_log
 from mailcrane.observe.metrics import Counter
+from mailcrane.plugin.arguments import own_copy
 from mailcrane.plugin.call import Call, CallFailed, PluginTasks
 from mailcrane.plugin.errors import HookFailed, PluginError
 from mailcrane.plugin.policy import Kind, OnFailure
@@ -84,7 +85,7 @@ class Implementation:
     def begin(self, arguments: dict[str, Any], deadline: float) -> _Begun:
         """Begin a call, which `finish` waits for."""
         self.counters.calls += 1
-        wanted = {name: arguments[name] for name in self.argument_names}
+        wanted = {name: own_copy(arguments[name]) for name in self.argument_names}
         try:
             call = Call(
                 self._tasks,

@@ -34,7 +34,7 @@ Generated from `core/mailcrane/plugin/hookspecs.py` by `python -m mailcrane.plug
 Hook API {HOOK_API}. A plugin is a subclass of `mailcrane.api.Plugin`; an implementation is a method marked with
 `@hookimpl` that has the name of the hook and takes any of its arguments, by name. It is `async def`; a plain `def` is
 run in a thread (those asked at start are always plain). It returns `None` when it has nothing to say. Answers are
-frozen values; nothing that a hook is given can be changed.
+frozen values; what a hook is given is frozen too, or a copy of its own that nobody else sees.
 
 Plugins are asked in the order of `[plugins] enabled`; `mailcrane plugins order` shows it. An implementation fails when
 it raises, does not answer in time, answers something else than what is listed, or keeps the event loop for more than a

@@ -108,9 +108,7 @@ class Dispatcher:
             return _Planned(event, (), "")
         payload = make_payload(event, queued_at=self._clock.now())
         if self._hooks.add_webhook_fields.implementations:
-            # Plugins get a copy: what they do to it is nobody's concern.
-            shown = {**payload, "Extra": dict(payload["Extra"])}
-            payload = merge_fields(payload, await self._hooks.add_webhook_fields(event=event, payload=shown))
+            payload = merge_fields(payload, await self._hooks.add_webhook_fields(event=event, payload=payload))
         return _Planned(event, targets, encode_payload(payload))
 
     def _own_target(self, event: Event) -> WebhookTarget | None:
