@@ -19,7 +19,8 @@ async def sweep(store: Store) -> int:
     """Remove what is kept no longer, in small units; returns how many rows. To be run hourly, and at start.
 
     That is: retired entries and calls past their time, staged content that nothing was added to for an hour, content
-    without references, expunged messages, changes and events older than 30 days, and what removed accounts left.
+    without references, expunged messages, changes and events older than 30 days, and what removed accounts left. A
+    plugin that has not been told of an event by then misses it, and `mailcrane.plugin.notify` tells of that.
     """
     steps: tuple[Callable[[Transaction], int], ...] = (
         lambda tx: tx.retired.purge(tx.now, limit=_STEP),

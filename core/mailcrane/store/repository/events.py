@@ -101,6 +101,21 @@ class EventsRepository:
         row = self._sql.row("SELECT event_number FROM accounts WHERE name = ?", (account,))
         return 0 if row is None else int(row[0])
 
+    def count_removed(self, account: str, after: int, until: int) -> int:
+        """Return how many of an account's events with numbers above `after`, up to `until`, were purged."""
+        row = self._sql.row(
+            "SELECT id, events_after FROM accounts WHERE name = ? AND events_after > ?", (account, after)
+        )
+        if row is None:
+            return 0
+        account_id, events_after = row
+        until = min(until, events_after)
+        left = self._sql.row(
+            "SELECT COUNT(*) FROM events WHERE account_id = ? AND number > ? AND number <= ?",
+            (account_id, after, until),
+        )
+        return until - after - (0 if left is None else int(left[0]))
+
     def for_entry(self, entry_id: int) -> list[Event]:
         """Return the events of a queue entry, in order: its timeline."""
         rows = self._sql.rows(
@@ -110,7 +125,11 @@ class EventsRepository:
         return [_event(row) for row in rows]
 
     def purge(self, before: datetime, *, limit: int = 1000) -> int:
-        """Remove events older than an instant that no webhook call waits for; returns how many."""
+        """Remove events older than an instant that no webhook call waits for; returns how many.
+
+        They go whether plugins have seen them or not, because a plugin may never come back: `count_removed` tells a
+        plugin that does how many it has missed.
+        """
         # `events_after` bounds where to look, so that no index by time has to be kept for every event.
         rows = self._sql.rows(
             "SELECT e.account_id, e.number FROM accounts a JOIN events e ON e.account_id = a.id"

@@ -1,7 +1,9 @@
 """The SQLite engine with a writer thread: group commit.
 
-Units wait in a queue. The thread runs what is there in one transaction, each unit in a savepoint, commits once, and
-only then answers all of them, with one call into the loop. While it waits for the disk, the next units gather.
+Units gather on the loop for one of its turns, and are handed over together. The thread runs what is there in one
+transaction, each unit in a savepoint, commits once, and only then answers all of them, with one call into the loop.
+While it waits for the disk, the next units gather. A turn is short where the loop has nothing to do, and takes as long
+as all connections with something to say where it is busy: the more there is to do, the larger the batches.
 
 When the loop has work that never waits, the thread gets to run once per switch interval of the interpreter, 5 ms
 unless set: a server sets ``sys.setswitchinterval(0.0005)``.
@@ -12,6 +14,7 @@ from __future__ import annotations
 import queue
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -69,7 +72,12 @@ class SQLiteStore(Store):
         self._batches = batches
         self._readers = readers
         self._token = trio.lowlevel.current_trio_token()
-        self._queue: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
+        # Handed over in this turn of the loop; on the loop only.
+        self._gathering: list[Job] = []
+        self._queue: queue.SimpleQueue[list[Job] | None] = queue.SimpleQueue()
+        # Taken over by the thread and not run yet; in the thread only.
+        self._waiting: deque[Job] = deque()
+        self._is_last = False
         # Every job that is not answered, in order; on the loop only.
         self._open: dict[Job, None] = {}
         self._is_closing = False
@@ -87,7 +95,9 @@ class SQLiteStore(Store):
         job = Job(unit, key, time.monotonic())
         job.task = trio.lowlevel.current_task()
         self._open[job] = None
-        self._queue.put(job)
+        if not self._gathering:
+            self._token.run_sync_soon(self._hand_over)
+        self._gathering.append(job)
 
         def abort(_: object) -> trio.lowlevel.Abort:
             job.task = None
@@ -111,6 +121,7 @@ class SQLiteStore(Store):
         with trio.CancelScope(shield=True):
             if not self._is_closing:
                 self._is_closing = True
+                self._hand_over()
                 self._queue.put(None)
             await self._ended.wait()
             await trio.to_thread.run_sync(self._thread.join)
@@ -133,40 +144,45 @@ class SQLiteStore(Store):
     def _until_closed(self) -> None:
         may_vacuum = True
         while True:
-            try:
-                first = self._queue.get(timeout=_QUIET_SECONDS if may_vacuum else None)
-            except queue.Empty:
-                may_vacuum = self._batches.vacuum()
-                continue
-            if first is None:
+            if not self._waiting and not self._is_last:
+                try:
+                    self._take_over(self._queue.get(timeout=_QUIET_SECONDS if may_vacuum else None))
+                except queue.Empty:
+                    may_vacuum = self._batches.vacuum()
+                    continue
+            if not self._waiting:
                 return
-            is_last = self._write_batch(first)
+            self._write_batch()
             may_vacuum = True
-            if is_last:
-                return
 
-    def _write_batch(self, first: Job) -> bool:
-        """Run a batch and have it answered; True when the store is to be closed after it."""
-        is_last = False
+    def _take_over(self, jobs: list[Job] | None) -> None:
+        if jobs is None:
+            self._is_last = True
+        else:
+            self._waiting.extend(jobs)
+
+    def _write_batch(self) -> None:
+        """Run a batch and have it answered. What a failure of the whole batch keeps from running is in the next."""
         taken = 1
         end = time.monotonic() + _MOST_SECONDS
 
         def more() -> Job | None:
-            nonlocal is_last, taken
+            nonlocal taken
             if taken >= _MOST_UNITS or time.monotonic() > end:
                 return None
-            try:
-                job = self._queue.get_nowait()
-            except queue.Empty:
+            if not self._waiting and not self._is_last:
+                try:
+                    self._take_over(self._queue.get_nowait())
+                except queue.Empty:
+                    return None
+            if not self._waiting:
                 return None
-            is_last = job is None
             taken += 1
-            return job
+            return self._waiting.popleft()
 
-        batch = self._batches.run(first, more)
+        batch = self._batches.run(self._waiting.popleft(), more)
         # The closure binds this batch: by the time it runs, the thread is at the next one.
         self._soon(lambda: self._answer(batch))
-        return is_last
 
     def _soon(self, function: Callable[[], None]) -> None:
         try:
@@ -176,6 +192,11 @@ class SQLiteStore(Store):
             self._queue.put(None)
 
     # --- on the loop --------------------------------------------------------------------------------------------
+
+    def _hand_over(self) -> None:
+        if self._gathering:
+            self._queue.put(self._gathering)
+            self._gathering = []
 
     def _answer(self, batch: list[Job]) -> None:
         statistics = self.statistics
