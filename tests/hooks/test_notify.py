@@ -14,8 +14,9 @@ from mailcrane.model.event import Event, EventKind, NewEvent
 from mailcrane.model.retired import Retired
 from mailcrane.plugin.base import Plugin
 from mailcrane.plugin.data import StoredPluginData
-from mailcrane.plugin.notify import Notifier, Replayed
+from mailcrane.plugin.notify import MISSED, Notifier, Replayed
 from mailcrane.plugin.policy import hookimpl
+from mailcrane.store.housekeeping import sweep
 from mailcrane.store.sqlite import open_sqlite
 from mailcrane.store.store import Store
 from mailcrane.store.transaction import Transaction
@@ -195,6 +196,31 @@ async def test_a_retired_entry_that_is_not_kept_is_told_as_none(
     plugin = type("P", (Plugin,), {"name": "p", "entry_retired": hookimpl(entry_retired)})
     await run_for(store, 1, plugin, during=lambda: record(store, ("me", EventKind.ENTRY_RETIRED, 1)))
     assert seen == [None]
+
+
+async def test_what_a_plugin_has_not_seen_is_kept_and_what_lags_longer_is_missed_and_told_of(
+    store: Store, autojump_clock: trio.testing.MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    seen: list[Any] = []
+    plugin = listener(seen, "laggard")
+    await run_for(store, 1, plugin)
+    await record(store, ("me", STORED, 1), ("me", EventKind.DELIVERED, 2), ("me", STORED, 3))
+    await trio.sleep(29 * 86400)
+    await sweep(store)
+    await record(store, ("me", STORED, 4), ("you", STORED, 5))
+    assert [event.data["n"] for event in await store.read(lambda tx: tx.events.feed("me", 0, 10))] == [1, 2, 3, 4]
+    await trio.sleep(2 * 86400)
+    await sweep(store)
+    before = MISSED.value("laggard")
+    await run_for(store, 1, plugin)
+    # The one that a webhook call is still to be made of is there, and told.
+    assert sorted(seen) == [("me", 2), ("me", 4), ("you", 5)]
+    assert MISSED.value("laggard") - before == 2
+    assert [record.getMessage() for record in caplog.records] == [
+        "events were removed before a plugin was told of them"
+    ]
+    await run_for(store, 1, plugin)
+    assert MISSED.value("laggard") - before == 2
 
 
 async def test_without_listeners_there_is_nothing_to_run(store: Store, autojump_clock: trio.testing.MockClock) -> None:

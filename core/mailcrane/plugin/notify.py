@@ -4,6 +4,9 @@ Each plugin has a stored position in the feed of each account. It is moved after
 crash a plugin may be told of an event again: `Event.id` stays the same. A plugin that is enabled for the first time
 begins at the present. An event that keeps failing is set aside, so that it does not hold up the account for ever, and
 can be replayed.
+
+Events are kept for `mailcrane.store.housekeeping.EVENTS_KEPT`. What a plugin has not been told of by then, because it
+was disabled or kept failing, it misses; how much that was is logged and counted when it goes on.
 """
 
 from __future__ import annotations
@@ -18,6 +21,7 @@ from msgspec import Struct
 from mailcrane.model.event import Event, EventKind
 from mailcrane.model.retired import Retired
 from mailcrane.observe.log import get_log
+from mailcrane.observe.metrics import Counter
 from mailcrane.plugin.caller import Hooks, Notify
 from mailcrane.plugin.errors import HookFailed
 from mailcrane.plugin.implementation import Implementation
@@ -38,6 +42,12 @@ HOOK_OF_KIND: dict[EventKind, str] = {
 
 RETRY_DELAYS = (1.0, 5.0, 30.0, 120.0, 600.0)
 """Seconds before each further try; after the last one an event is set aside."""
+
+MISSED = Counter(
+    "mailcrane_plugin_missed_events_total",
+    "Events of all kinds that were removed, 30 days old, before a plugin had come to them.",
+    ("plugin",),
+)
 
 _BATCH = 50  # Events of an account between two stored positions.
 _ACCOUNTS_AT_ONCE = 64  # Of one plugin.
@@ -93,12 +103,18 @@ class Notifier:
 
 
 class _Work(Struct):
-    """Events of one account to be told of; `last` is the number that the plugin is done with afterwards."""
+    """Events of one account to be told of.
+
+    Attributes:
+        last: The number that the plugin is done with afterwards.
+        missed: How many of the numbers up to it were removed before the plugin came to them.
+    """
 
     account: str
     events: list[Event]
     retired: dict[int, Retired | None]
     last: int
+    missed: int
 
 
 class _Feed:
@@ -127,6 +143,7 @@ class _Feed:
                 found = await self._store.read(functools.partial(self._look, busy=busy, limit=free))
                 await self._advance({work.account: work.last for work in found if not work.events})
                 for work in found:
+                    self._note_missed(work)
                     if work.events:
                         self._busy.add(work.account)
                         nursery.start_soon(self._serve, work)
@@ -169,8 +186,19 @@ class _Feed:
                 break
             events = tx.events.feed(account, position, _BATCH, kinds=kinds)
             last = events[-1].number if len(events) == _BATCH else tx.events.last_number(account)
-            found.append(_Work(account, events, self._retired_of(tx, events), last))
+            missed = tx.events.count_removed(account, position, last)
+            found.append(_Work(account, events, self._retired_of(tx, events), last, missed))
         return found
+
+    def _note_missed(self, work: _Work) -> None:
+        if work.missed:
+            MISSED.inc(self.plugin, by=work.missed)
+            log.error(
+                "events were removed before a plugin was told of them",
+                plugin=self.plugin,
+                account=work.account,
+                events=work.missed,
+            )
 
     def _kinds(self) -> tuple[EventKind, ...]:
         return tuple(kind for kind, hook in HOOK_OF_KIND.items() if hook in self.listeners)

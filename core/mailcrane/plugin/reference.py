@@ -22,7 +22,9 @@ _KINDS = {
 _FAILURES = {
     OnFailure.DEFER: "a 4yz reply, or a later try; never a 5yz",
     OnFailure.SKIP: "counted and logged, as if it had answered `None`; left out for a while when it goes on",
-    OnFailure.RETRY: "told again later, with growing pauses; in the end the event is set aside and can be replayed",
+    OnFailure.RETRY: "told again later, with growing pauses; in the end the event is set aside and can be replayed. "
+    "An event is kept for 30 days: what a plugin has not come to by then, because it was disabled or kept failing, "
+    "it misses, and their number is logged",
     OnFailure.REFUSE_START: "the server does not start",
 }
 
