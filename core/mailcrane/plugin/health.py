@@ -52,9 +52,22 @@ class PluginHealth(Struct, frozen=True):
     hooks: tuple[HookHealth, ...]
 
     @property
+    def left_out(self) -> tuple[HookHealth, ...]:
+        """The hooks that it is not asked in for a while."""
+        return tuple(hook for hook in self.hooks if hook.left_out_seconds)
+
+    @property
     def is_well(self) -> bool:
         """Whether it runs, and nothing of it is left out."""
-        return self.state is PluginState.RUNNING and not any(hook.left_out_seconds for hook in self.hooks)
+        return self.state is PluginState.RUNNING and not self.left_out
+
+    @property
+    def reason(self) -> str:
+        """Why it is not well, for the operator; empty when it is."""
+        if self.problem or not self.left_out:
+            return self.problem
+        hooks = ", ".join(f"{hook.hook} ({hook.last_failure})" for hook in self.left_out)
+        return f"left out for a while, because it keeps failing: {hooks}"
 
 
 def hook_health(implementation: Implementation) -> HookHealth:

@@ -14,6 +14,7 @@ import trio
 
 from mailcrane.admin.administration import Administration
 from mailcrane.admin.control import serve_control
+from mailcrane.admin.web import monitoring_apps
 from mailcrane.config.directory import Directory
 from mailcrane.config.rows import Configuration
 from mailcrane.config.static import StaticConfig
@@ -121,7 +122,7 @@ class Server:
             for name in listeners.listener_names(static, lambda one: one.protocol not in {"http", "https"})
         }
         self._certificates = certificates
-        self._web = listeners.WebServices(_web_apps(host, clock))
+        self._web = listeners.WebServices(_web_apps(host, clock, self.report_health))
         self._web.check(static)
         self._web_sockets: dict[str, list[trio.SocketListener]] = {}
         self.scheduler: Scheduler | None = None
@@ -160,8 +161,8 @@ class Server:
     def report_health(self) -> HealthReport:
         """Return how the server is, plugins included."""
         for plugin in self.host.health():
-            state = _HEALTH_OF_PLUGIN.get(plugin.state, State.OK)
-            self.health.set(f"plugin {plugin.plugin}", state, plugin.problem)
+            state = _HEALTH_OF_PLUGIN.get(plugin.state, State.DEGRADED if plugin.left_out else State.OK)
+            self.health.set(f"plugin {plugin.plugin}", state, plugin.reason)
         return self.health.report()
 
     def administration(self) -> Administration:
@@ -309,10 +310,10 @@ def _server_secret(transaction: Transaction) -> bytes:
     return secret
 
 
-def _web_apps(host: PluginHost, clock: Clock) -> dict[str, HTTPApp]:
-    apps = {app.service: app for _, app in host.hooks.register_http_apps()}
-    apps.setdefault("hooks", HTTPApp("hooks", "/hooks/", lambda: Catcher(clock)))
-    return apps
+def _web_apps(host: PluginHost, clock: Clock, report: Callable[[], HealthReport]) -> dict[str, HTTPApp]:
+    """The web services that listeners may name; a plugin's takes the place of one of ours."""
+    ours = (HTTPApp("hooks", "/hooks/", lambda: Catcher(clock)), *monitoring_apps(report))
+    return {app.service: app for app in (*ours, *(app for _, app in host.hooks.register_http_apps()))}
 
 
 _HEALTH_OF_PLUGIN = {
