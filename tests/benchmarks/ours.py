@@ -6,6 +6,7 @@ import contextlib
 import os
 import subprocess
 import sys
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -64,7 +65,7 @@ max_connections_per_network = [0, 0, 0]
 [listeners.web]
 protocol = "http"
 addresses = ["127.0.0.1:{http}"]
-services = {{ webapi = "/webapi/" }}
+services = {{ webapi = "/webapi/", metrics = "/metrics/" }}
 require_tls_for_auth = false
 limit_requests = false
 """
@@ -77,6 +78,13 @@ class Ours(msgspec.Struct, frozen=True):
     relay: Server
     submissions: Server
     web: Server
+
+
+def units_and_commits() -> tuple[float, float]:
+    """How many units of work the running server has committed, and in how many commits."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{HTTP_PORT}/metrics/", timeout=10) as response:
+        lines = dict(line.rsplit(" ", 1) for line in response.read().decode().splitlines() if line[0] != "#")
+    return float(lines["mailcrane_store_units_total"]), float(lines["mailcrane_store_commits_total"])
 
 
 @contextlib.contextmanager

@@ -22,7 +22,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 import peers
 from harness import RESULTS, Measured, Server, measure, process, resident_mib, save, scratch, smtp_load
-from ours import HTTP_PORT, LOGIN, PASSWORD, SINK_PORT, SUBMISSIONS_PORT, mailcrane
+from ours import HTTP_PORT, LOGIN, PASSWORD, SINK_PORT, SUBMISSIONS_PORT, mailcrane, units_and_commits
 from plot import latency_plot
 
 _CONNECTIONS = (1, 10, 50, 200)
@@ -34,20 +34,22 @@ def accept(runs: int, seconds: int, connections: Sequence[int], octets: Sequence
     """Plain durable accept: into a folder, into the queue, and the peers', the same load on each in turn."""
     rows: list[Measured] = []
 
-    def load(server: Server) -> None:
+    def load(server: Server, *, is_ours: bool = False) -> None:
         for size in octets:
             for kept in _PER_CONNECTION:
                 for count in connections:
                     name = f"accept {size // 1000} KB, {count} conn., {kept} msg/conn."
-                    run = functools.partial(
+                    run: Callable[[], dict[str, float]] = functools.partial(
                         smtp_load, server, connections=count, octets=size, per_connection=kept, seconds=seconds
                     )
+                    if is_ours:
+                        run = functools.partial(_with_units_per_commit, run)
                     rows.append(measure(server, name, "msg/s", run, runs))
 
     with mailcrane() as ours:
-        load(ours.mx)
+        load(ours.mx, is_ours=True)
     with mailcrane() as ours:
-        load(ours.relay)
+        load(ours.relay, is_ours=True)
     for start in (
         functools.partial(peers.postfix, "maildir"),
         functools.partial(peers.postfix, "queue"),
@@ -56,6 +58,13 @@ def accept(runs: int, seconds: int, connections: Sequence[int], octets: Sequence
         with start() as server:
             load(server)
     return rows
+
+
+def _with_units_per_commit(run: Callable[[], dict[str, float]]) -> dict[str, float]:
+    units, commits = units_and_commits()
+    figures = run()
+    units_after, commits_after = units_and_commits()
+    return {**figures, "units_per_commit": round((units_after - units) / max(1.0, commits_after - commits), 1)}
 
 
 def _client_load(what: str, port: int, connections: int, seconds: int) -> dict[str, float]:

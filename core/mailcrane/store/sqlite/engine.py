@@ -22,6 +22,7 @@ import outcome
 import trio
 
 from mailcrane.model.clock import Clock
+from mailcrane.observe.metrics import Counter
 from mailcrane.store.errors import StoreClosed, StoreFailed
 from mailcrane.store.sqlite.batch import Batches, Job
 from mailcrane.store.sqlite.connection import is_engine_error
@@ -32,6 +33,9 @@ from mailcrane.store.store import Store
 from mailcrane.store.transaction import Transaction
 
 T = TypeVar("T")
+
+_units = Counter("mailcrane_store_units_total", "Units of work that were committed.")
+_commits = Counter("mailcrane_store_commits_total", "Commits, each with one flush of the disk.")
 
 # A batch ends when nobody waits, or at these bounds, so that the first unit of a batch is answered in time.
 _MOST_UNITS = 512
@@ -213,7 +217,9 @@ class SQLiteStore(Store):
             elif task is not None:
                 trio.lowlevel.reschedule(task, outcome.Error(job.error))
         statistics.units += done
+        _units.inc(by=done)
         if done:
+            _commits.inc()
             statistics.commits += 1
             statistics.largest_batch = max(statistics.largest_batch, done)
         elif batch and all(is_engine_error(job.error) for job in batch):
