@@ -143,26 +143,29 @@ async def read_form(scope: Scope, receive: Receive, *, max_files_octets: int, ru
     reader = _reader(header(scope, b"content-type") or b"", max_files_octets)
     size = 0
     try:
-        while True:
-            with trio.move_on_after(_READ_SECONDS) as waiting:
+        with trio.move_on_after(_READ_SECONDS) as waiting:
+            while True:
                 message = await receive()
-            if waiting.cancelled_caught:
-                raise APIError("protocol", f"reading form: nothing came for {_READ_SECONDS:g} s")
-            if message["type"] != "http.request":
-                raise Disconnected
-            octets = message.get("body", b"")
-            size += len(octets)
-            try:
-                if size > _LARGE_OCTETS:
-                    await run_in_thread(reader.feed, octets)
-                else:
-                    reader.feed(octets)
-            except APIError:
-                if message.get("more_body", False):
-                    await drain(receive, _DRAIN_OCTETS)
-                raise
-            if not message.get("more_body", False):
-                break
+                if message["type"] != "http.request":
+                    raise Disconnected
+                octets = message.get("body", b"")
+                is_more = message.get("more_body", False)
+                size += len(octets)
+                if is_more:
+                    waiting.deadline = trio.current_time() + _READ_SECONDS
+                try:
+                    if size > _LARGE_OCTETS:
+                        await run_in_thread(reader.feed, octets)
+                    else:
+                        reader.feed(octets)
+                except APIError:
+                    if is_more:
+                        await drain(receive, _DRAIN_OCTETS)
+                    raise
+                if not is_more:
+                    break
+        if waiting.cancelled_caught:
+            raise APIError("protocol", f"reading form: nothing came for {_READ_SECONDS:g} s")
         if size > _LARGE_OCTETS:
             await run_in_thread(reader.finish)
         else:

@@ -126,6 +126,15 @@ class Directory:
         found = self._find(login)
         return None if found is None else found.account
 
+    def full_name(self, account: str, address: str) -> str:
+        """Return the name of the person at an address of an account, the account's where it has none; may be empty."""
+        try:
+            found = self._find(Mailbox.parse(address))
+        except AddressError:
+            found = None
+        owner = self._accounts.get(account)
+        return (found.full_name if found is not None else "") or ("" if owner is None else owner.full_name)
+
     def signing_keys(self, domain: str) -> tuple[DKIMKey, ...]:
         """Return the keys that messages of an author at a domain are signed with, in order."""
         return self._signing_keys.get(domain, ())

@@ -3,15 +3,10 @@
 from __future__ import annotations
 
 import binascii
-import re
 from collections.abc import Iterator
 
 _LINE_OCTETS = 57  # become 76 characters
 _BLOCK_OCTETS = _LINE_OCTETS * 3000
-
-_MAX_QUOTED_LINE = 76
-_TO_QUOTE = re.compile(rb"[^\t\x20-<>-~]")
-_WHITE_SPACE_AT_END = re.compile(rb"[ \t]\Z")
 
 
 def encode_base64(octets: bytes) -> Iterator[bytes]:
@@ -29,19 +24,6 @@ def encode_quoted_printable(text: bytes) -> bytes:
 
 
 def _quote_line(line: bytes) -> bytes:
-    quoted = _TO_QUOTE.sub(lambda match: b"=%02X" % match.group()[0], line)
-    # RFC 2045 section 6.7 (3): white space at the end of a line may be dropped on the way.
-    quoted = _WHITE_SPACE_AT_END.sub(lambda match: b"=%02X" % match.group()[0], quoted)
-    if len(quoted) <= _MAX_QUOTED_LINE:
-        return quoted
-    pieces: list[bytes] = []
-    start = 0
-    while len(quoted) - start > _MAX_QUOTED_LINE:
-        end = start + _MAX_QUOTED_LINE - 1
-        escape = quoted.rfind(b"=", end - 2, end)  # never inside =XX
-        if escape >= 0:
-            end = escape
-        pieces.append(quoted[start:end])
-        start = end
-    pieces.append(quoted[start:])
-    return b"=\r\n".join(pieces)
+    # Taken as binary, so that the only line ends in the result are soft ones. White space at the end is quoted: it may
+    # be dropped on the way (RFC 2045 section 6.7, rule 3).
+    return binascii.b2a_qp(line, istext=False).replace(b"\n", b"\r\n")

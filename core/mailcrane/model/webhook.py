@@ -7,7 +7,6 @@ from typing import Any, Literal
 
 from msgspec import Struct
 
-
 WebhookMode = Literal["latest", "all"]
 
 

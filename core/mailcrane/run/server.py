@@ -65,6 +65,7 @@ class Server:
         store: Open; whoever opened it closes it.
         host: The plugins.
         smtp: The SMTP listeners, by name.
+        web: The web applications.
         logins: Verifies logins.
         submissions: Takes submissions.
         health: How the parts do.
@@ -123,8 +124,8 @@ class Server:
             for name in listeners.listener_names(static, lambda one: one.protocol not in {"http", "https"})
         }
         self._certificates = certificates
-        self._web = listeners.WebServices(_web_apps(host, clock, self.report_health))
-        self._web.check(static)
+        self.web = listeners.WebServices(_web_apps(host, clock, self.report_health))
+        self.web.check(static)
         self._web_sockets: dict[str, list[trio.SocketListener]] = {}
         self.scheduler: Scheduler | None = None
         self.ready = trio.Event()
@@ -249,7 +250,7 @@ class Server:
             if self._web_sockets:
                 from mailcrane.http.server import serve_http  # noqa: PLC0415
 
-                made = listeners.make_http_listeners(self.static, self._web_sockets, self._web, self._certificates)
+                made = listeners.make_http_listeners(self.static, self._web_sockets, self.web, self._certificates)
                 await nursery.start(serve_http, made, self._stop)
             self.health.set("listeners", State.OK)
             self.ready.set()

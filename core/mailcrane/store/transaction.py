@@ -35,7 +35,7 @@ class Transaction:
         accounts = Accounts(sql)
         self.content = ContentRepository(sql, self)
         self.configuration = ConfigurationRepository(sql, self, self.content)
-        self.credentials = CredentialsRepository(sql, accounts)
+        self.credentials = CredentialsRepository(sql, self, accounts)
         self.folders = FoldersRepository(sql, self, accounts, self.content)
         self.queue = QueueRepository(sql, self, accounts, self.content)
         self.retired = RetiredRepository(sql, accounts)

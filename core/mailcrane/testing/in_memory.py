@@ -6,7 +6,7 @@ Nothing runs in threads and no socket is opened, so that it can be used with tri
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from functools import partial
 from typing import Any, TypeVar
 
@@ -16,6 +16,7 @@ import trio.testing
 from mailcrane.config.rows import Account, Address, Configuration, Domain, Settings
 from mailcrane.config.static import StaticConfig, parse
 from mailcrane.config.validate import validate
+from mailcrane.http.dispatch import Dispatcher, Mount
 from mailcrane.model.delivery import Entry
 from mailcrane.model.event import Event
 from mailcrane.model.transport import TransportType
@@ -33,6 +34,7 @@ from mailcrane.testing.client import SMTPClient
 from mailcrane.testing.clock import Clock
 from mailcrane.testing.receiver import FakeReceiver
 from mailcrane.testing.transport import FakeTransport
+from mailcrane.testing.web import HTTPAnswer, ask_app
 
 T = TypeVar("T")
 
@@ -118,6 +120,20 @@ class RunningServer:
         ours, theirs = trio.testing.memory_stream_pair()
         self._nursery.start_soon(self.server.smtp[listener].serve_stream, theirs, (remote_ip, 40000), ("127.0.0.1", 25))
         return SMTPClient(ours)
+
+    async def request(
+        self,
+        method: str,
+        path: str,
+        *,
+        listener: str = "web",
+        header: Mapping[str, str] | None = None,
+        body: bytes = b"",
+    ) -> HTTPAnswer:
+        """Make an HTTP request to a listener, of which ``config`` of `server` must have one."""
+        services = self.server.static.listeners[listener].services
+        mounts = [Mount(path, service, self.server.web.app(service)) for service, path in services.items()]
+        return await ask_app(Dispatcher(mounts, listener=listener), method, path, header=header, body=body)
 
     async def read(self, account: str, folder: str = "Inbox") -> list[bytes]:
         """Return the messages of a folder whole, oldest first."""

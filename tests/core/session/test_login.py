@@ -56,6 +56,31 @@ async def test_a_password_is_hashed_once_in_some_minutes(
     assert len(hashed) == 2
 
 
+async def test_a_known_password_costs_no_read_within_a_second(autojump_clock: trio.testing.MockClock) -> None:
+    async with server() as running:
+        await log_in(running)
+        before = running.store.statistics.reads
+        for _ in range(5):
+            await log_in(running)
+        assert running.store.statistics.reads == before
+        await trio.sleep(1)
+        await log_in(running)
+        assert running.store.statistics.reads == before + 1
+
+
+async def test_a_change_that_nobody_tells_of_counts_after_a_second(
+    autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with server() as running:
+        await log_in(running)
+        changed = Credentials(2, make_scram_secret(b"another horse", "sha256", iterations=1))
+        monkeypatch.setattr(running.store.wakeups, "wake", lambda topic: None)
+        await running.store.write(lambda transaction: transaction.credentials.set("ann", changed), key="config")
+        await trio.sleep(1)
+        with pytest.raises(LoginRefused):
+            await log_in(running)
+
+
 async def test_an_old_password_ends_with_the_change(autojump_clock: trio.testing.MockClock) -> None:
     async with server() as running:
         await log_in(running)

@@ -6,7 +6,7 @@ import msgspec
 
 from mailcrane.sasl.credentials import Credentials
 from mailcrane.store.repository.accounts import Accounts
-from mailcrane.store.sql import SQL
+from mailcrane.store.sql import SQL, Unit
 
 _decoder = msgspec.json.Decoder(Credentials)
 
@@ -14,8 +14,9 @@ _decoder = msgspec.json.Decoder(Credentials)
 class CredentialsRepository:
     """Credentials by account."""
 
-    def __init__(self, sql: SQL, accounts: Accounts) -> None:
+    def __init__(self, sql: SQL, unit: Unit, accounts: Accounts) -> None:
         self._sql = sql
+        self._unit = unit
         self._accounts = accounts
 
     def get(self, account: str) -> Credentials | None:
@@ -26,7 +27,7 @@ class CredentialsRepository:
         return None if row is None else _decoder.decode(row[0])
 
     def set(self, account: str, credentials: Credentials) -> None:
-        """Replace an account's credentials.
+        """Replace an account's credentials. Wakes ``credentials``.
 
         Raises:
             UnknownAccount: there is none of this name.
@@ -36,9 +37,15 @@ class CredentialsRepository:
             " ON CONFLICT (account_id) DO UPDATE SET value = excluded.value",
             (self._accounts.id_of(account), msgspec.json.encode(credentials)),
         )
+        self._unit.wake("credentials")
 
     def clear(self, account: str) -> bool:
-        """Remove an account's credentials, so that nobody can log in; False when there were none."""
+        """Remove an account's credentials, so that nobody can log in. Wakes ``credentials``.
+
+        Returns:
+            False when there were none.
+        """
+        self._unit.wake("credentials")
         return bool(
             self._sql.run(
                 "DELETE FROM credentials WHERE account_id = (SELECT id FROM accounts WHERE name = ?)", (account,)
