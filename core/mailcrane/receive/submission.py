@@ -10,6 +10,7 @@ import secrets
 from collections.abc import Callable
 from datetime import datetime
 
+import trio
 from msgspec import Struct
 
 from mailcrane.config.directory import Directory
@@ -228,16 +229,21 @@ class SubmissionReceiver:
             submission.content,
             submission.received_at,
         )
-        strictest = None
-        for recipient in recipients:
+        judgements: list[Judgement | None] = [None] * len(recipients)
+
+        async def judge(index: int, recipient: Recipient) -> None:
             try:
-                judgement = await hook(
-                    message=message, recipient=recipient, assessments=(), _budget=BUDGET_SECONDS / len(recipients)
+                judgements[index] = await hook(
+                    message=message, recipient=recipient, assessments=(), _budget=BUDGET_SECONDS
                 )
             except HookFailed:
-                judgement = _FAILED  # A refusal for another recipient is stricter.
-            if judgement is not None and (strictest is None or judgement.verdict > strictest.verdict):
-                strictest = judgement
+                judgements[index] = _FAILED  # A refusal for another recipient is stricter.
+
+        async with trio.open_nursery() as nursery:
+            for index, recipient in enumerate(recipients):
+                nursery.start_soon(judge, index, recipient)
+        found = [judgement for judgement in judgements if judgement is not None]
+        strictest = max(found, key=lambda judgement: judgement.verdict, default=None)
         if strictest is None:
             return False
         if strictest.verdict is Verdict.REFUSE:

@@ -9,6 +9,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+import trio
 import trio.testing
 from msgspec.structs import replace
 
@@ -256,3 +257,22 @@ async def test_a_judge_that_fails_defers_a_submission_that_none_refuses(
             await submit(running, content, "f@there.example", "r@there.example")
     assert (deferred.value.reply.code, deferred.value.reply.enhanced_status_code) == (451, "4.3.0")
     assert refused.value.reply.code == 550
+
+
+class SlowJudge(Plugin):
+    """Takes its time for each recipient."""
+
+    name = "slow-judge"
+
+    @hookimpl
+    async def judge_message(self) -> Judgement:
+        await trio.sleep(20)
+        return Judgement(Verdict.ACCEPT, "after a long look")
+
+
+async def test_a_slow_judge_looks_at_all_recipients_at_once(autojump_clock: trio.testing.MockClock) -> None:
+    content = b"From: ann@here.example\r\n" + BODY
+    async with server(SlowJudge) as running:
+        begun_at = trio.current_time()
+        await submit(running, content, *(f"a{number}@there.example" for number in range(10)))
+        assert trio.current_time() - begun_at < 21
