@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import copy
-import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -13,23 +11,22 @@ import pytest
 import trio
 import trio.testing
 
-from mailcrane.plugin import call as call_module
 from mailcrane.plugin.base import Plugin
 from mailcrane.plugin.errors import HookFailed, PluginError
 from mailcrane.plugin.host import PluginHost
 from mailcrane.plugin.implementation import CallCounters
 from mailcrane.plugin.policy import Kind, OnFailure
 from mailcrane.plugin.spec import hook_spec, hook_specs
+from mailcrane.testing.failures import FAST, SLOW, Failure, blocks_the_loop, hangs, hangs_shielded, impatient
 from mailcrane.testing.hooks import ask_host, made_arguments, running_plugins
 
 PluginMaker = Callable[..., type[Plugin]]
-Odd = Callable[[Any], Awaitable[Any]]
 
 ASYNC_HOOKS = [spec.name for spec in hook_specs() if spec.policy.kind is not Kind.REGISTER]
 REGISTER_HOOKS = [spec.name for spec in hook_specs() if spec.policy.kind is Kind.REGISTER]
 
 
-def first_oddly(odd: Odd, good: Any) -> Callable[[Any], Awaitable[Any]]:
+def first_oddly(odd: Failure, good: Any) -> Callable[[Any], Awaitable[Any]]:
     """Return an implementation that does something odd when first called, and answers well from then on."""
     calls = 0
 
@@ -39,48 +36,6 @@ def first_oddly(odd: Odd, good: Any) -> Callable[[Any], Awaitable[Any]]:
         return await odd(good) if calls == 1 else good
 
     return implementation
-
-
-async def raises(good: Any) -> Any:
-    raise ValueError("odd")
-
-
-async def raises_system_exit(good: Any) -> Any:
-    raise SystemExit(1)
-
-
-async def raises_in_a_nursery(good: Any) -> Any:
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(raises, good)
-        await trio.sleep_forever()
-
-
-async def hangs(good: Any) -> Any:
-    await trio.sleep_forever()
-
-
-async def hangs_shielded(good: Any) -> Any:
-    with trio.CancelScope(shield=True):
-        await trio.sleep(3600)
-
-
-async def swallows_cancellation(good: Any) -> Any:
-    with contextlib.suppress(trio.Cancelled):
-        await trio.sleep_forever()
-    return good
-
-
-async def answers_nonsense(good: Any) -> Any:
-    return object()
-
-
-async def blocks_the_loop(good: Any) -> Any:
-    time.sleep(0.02)  # noqa: ASYNC251 - that is the point
-    return good
-
-
-FAST_FAILURES = [raises, raises_system_exit, raises_in_a_nursery, answers_nonsense]
-TIMEOUTS = [hangs, hangs_shielded, swallows_cancellation]
 
 
 @pytest.mark.parametrize("hook", ASYNC_HOOKS)
@@ -96,11 +51,11 @@ async def test_an_answer_reaches_the_stage(
     assert (counters.calls, counters.failures) == (1, 0)
 
 
-@pytest.mark.parametrize("odd", FAST_FAILURES)
+@pytest.mark.parametrize("odd", FAST)
 @pytest.mark.parametrize("hook", ASYNC_HOOKS)
 async def test_a_failure_has_its_meaning_and_the_next_call_is_unaffected(
     hook: str,
-    odd: Odd,
+    odd: Failure,
     plugin_with: PluginMaker,
     good_answers: dict[str, Any],
     autojump_clock: trio.testing.MockClock,
@@ -114,11 +69,11 @@ async def test_a_failure_has_its_meaning_and_the_next_call_is_unaffected(
     assert (counters.calls, counters.failures, counters.timeouts) == (2, 1, 0)
 
 
-@pytest.mark.parametrize("odd", TIMEOUTS)
+@pytest.mark.parametrize("odd", SLOW)
 @pytest.mark.parametrize("hook", ASYNC_HOOKS)
 async def test_the_stage_waits_no_longer_than_the_timeout_and_the_next_call_is_unaffected(
     hook: str,
-    odd: Odd,
+    odd: Failure,
     plugin_with: PluginMaker,
     good_answers: dict[str, Any],
     autojump_clock: trio.testing.MockClock,
@@ -142,12 +97,11 @@ async def test_the_stage_waits_no_longer_than_the_timeout_and_the_next_call_is_u
 
 @pytest.mark.parametrize("hook", ASYNC_HOOKS)
 async def test_a_plugin_that_blocks_the_loop_counts_as_timed_out(
-    hook: str, plugin_with: PluginMaker, good_answers: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+    hook: str, plugin_with: PluginMaker, good_answers: dict[str, Any]
 ) -> None:
-    monkeypatch.setattr(call_module, "BLOCKING_LIMIT", 0.01)
     async with running_plugins(plugin_with(**{hook: first_oddly(blocks_the_loop, good_answers[hook])})) as host:
-        await expect_failure(host, hook)
-        monkeypatch.undo()
+        with impatient():
+            await expect_failure(host, hook)
         await expect_good(host, hook, good_answers)
         counters = counters_of(host, hook)
     assert (counters.calls, counters.failures, counters.timeouts) == (2, 1, 1)

@@ -181,13 +181,13 @@ async def resolve_recipient(
     unit="message",
     on_failure=OnFailure.SKIP,
     answers=(Assessment, list, tuple),
-    timeout=60.0,
+    timeout=30.0,
     merged_by="mailcrane.receive.assessment.merge_assessments",
 )
 async def assess_message(message: ReceivedMessage) -> Assessment | Sequence[Assessment] | None:
     """Answer evidence on a message; nothing is decided here.
 
-    All plugins are asked at once, within 60 s after the final dot. A failing plugin's evidence is missing.
+    All plugins are asked at once, within 30 s after the final dot. A failing plugin's evidence is missing.
     """
 
 
@@ -198,7 +198,7 @@ async def assess_message(message: ReceivedMessage) -> Assessment | Sequence[Asse
     on_failure=OnFailure.DEFER,
     answers=(Judgement,),
     check=_judgement,
-    timeout=60.0,
+    timeout=45.0,
 )
 async def judge_message(
     message: ReceivedMessage, recipient: Recipient, assessments: Sequence[Assessment]
@@ -206,8 +206,9 @@ async def judge_message(
     """Answer what is to be done with a message for one recipient.
 
     The strictest answer wins: refuse, defer, quarantine, accept. Asked for local recipients and for submissions, where
-    quarantine holds the entries. A failing plugin means 451 4.3.0, unless another one refuses. There is one reply for
-    all recipients, so a message that is put off for one of them is stored for none.
+    quarantine holds the entries; for all recipients at once, until 45 s after the final dot. A failing plugin means
+    451 4.3.0, unless another one refuses. There is one reply for all recipients, so a message that is put off for one
+    of them is stored for none.
     """
 
 

@@ -42,8 +42,12 @@ log = get_log(__name__)
 # RFC 5321 section 6.3 wants at least 100 before a loop is assumed.
 MAX_RECEIVED_FIELDS = 100
 
-# For all plugins together after the final dot, where a client waits ten minutes (RFC 5321 section 4.5.3.2.6).
+# For all plugins together after the final dot, where a client waits ten minutes (RFC 5321 section 4.5.3.2.6). Each step
+# ends at its own share: evidence that does not come must not use up the time of the judges, who would seem to fail.
 BUDGET_SECONDS = 60.0
+_ASSESSED_AT = 30.0
+_JUDGED_AT = 45.0
+_ADDED_AT = 52.0
 
 _LOOP = Reply.make(550, "5.4.6", "The message is in a loop: it passed too many servers")
 _REFUSED = Reply.make(550, "5.7.1", "The message is refused")
@@ -98,9 +102,9 @@ class IncomingReceiver:
     async def _decide_and_store(self, message: ReceivedMessage, smtputf8: bool, require_tls: bool) -> Reply:
         if count_received(message.content.header) > MAX_RECEIVED_FIELDS:
             return _LOOP
-        deadline = trio.current_time() + BUDGET_SECONDS
+        begun_at = trio.current_time()
         assessments = await self._assess(message)
-        judgements = await self._judge(message, assessments, deadline)
+        judgements = await self._judge(message, assessments, begun_at + _JUDGED_AT)
         refusals = [
             (recipient.forward_path, outcome)
             for recipient, outcome in zip(message.recipients, judgements, strict=True)
@@ -108,8 +112,8 @@ class IncomingReceiver:
         ]
         if refusals:
             return merge_refusals(refusals, len(judgements) - len(refusals))
-        fields = await self._added_fields(message, assessments, deadline)
-        places = await self._place(message, judgements, deadline)
+        fields = await self._added_fields(message, assessments, begun_at + _ADDED_AT)
+        places = await self._place(message, judgements, begun_at + BUDGET_SECONDS)
         received = trace.received(
             message.session,
             hostname=self._hostname,
@@ -149,7 +153,7 @@ class IncomingReceiver:
         hook = self._hooks.assess_message
         if not hook.implementations:
             return ()
-        return merge_assessments(await hook(message=message, _budget=BUDGET_SECONDS))
+        return merge_assessments(await hook(message=message, _budget=_ASSESSED_AT))
 
     async def _judge(
         self, message: ReceivedMessage, assessments: Sequence[Assessment], deadline: float

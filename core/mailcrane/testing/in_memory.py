@@ -132,7 +132,7 @@ class RunningServer:
     ) -> HTTPAnswer:
         """Make an HTTP request to a listener, of which ``config`` of `server` must have one."""
         services = self.server.static.listeners[listener].services
-        mounts = [Mount(path, service, self.server.web.app(service)) for service, path in services.items()]
+        mounts = [Mount(place, service, self.server.web.app(service)) for service, place in services.items()]
         return await ask_app(Dispatcher(mounts, listener=listener), method, path, header=header, body=body)
 
     async def read(self, account: str, folder: str = "Inbox") -> list[bytes]:
