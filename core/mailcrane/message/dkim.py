@@ -14,25 +14,13 @@ from typing import Literal, cast
 from dkim.canonicalization import Relaxed, Simple
 from msgspec import Struct
 
+from mailcrane.config.rows import DEFAULT_SIGNED_FIELDS
 from mailcrane.message.dkim_body import BodyHasher, Canonicalization
 from mailcrane.message.dkim_keys import load_key, sign_header_data, signature_algorithm
 from mailcrane.message.header import Header, HeaderError, parse_header
 from mailcrane.model.address import Mailbox
 from mailcrane.model.message import HeaderField
 
-DEFAULT_HEADER_FIELDS = (
-    "From",
-    "To",
-    "Cc",
-    "Bcc",
-    "Reply-To",
-    "References",
-    "In-Reply-To",
-    "Subject",
-    "Date",
-    "Message-Id",
-    "Content-Type",
-)
 Canonicalizations = Literal["relaxed/relaxed", "relaxed/simple", "simple/relaxed", "simple/simple"]
 
 _NAME = "DKIM-Signature"
@@ -58,7 +46,7 @@ class SigningKey(Struct, frozen=True):
     domain: str
     selector: str
     private_key_pem: str
-    header_fields: tuple[str, ...] = DEFAULT_HEADER_FIELDS
+    header_fields: tuple[str, ...] = DEFAULT_SIGNED_FIELDS
     is_sealed: bool = True
     canonicalization: Canonicalizations = "relaxed/relaxed"
     lifetime: timedelta | None = None

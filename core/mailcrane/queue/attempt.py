@@ -18,12 +18,12 @@ from mailcrane.model.delivery import Attempt, Delivery, Entry, Outcome, Recipien
 from mailcrane.observe.log import get_log
 from mailcrane.plugin.caller import Hooks
 from mailcrane.plugin.errors import HookFailed
-from mailcrane.queue.persist import write_persistently
 from mailcrane.queue.schedule import is_exhausted
 from mailcrane.result.classify import classify, failed_text, plan
 from mailcrane.retire.ending import Ending, end_attempts
 from mailcrane.retire.retention import retention
 from mailcrane.route.select import select_transport
+from mailcrane.store.persistence import write_persistently
 from mailcrane.store.records import Leased
 from mailcrane.store.store import Store
 from mailcrane.store.transaction import Transaction

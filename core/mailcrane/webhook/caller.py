@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 from collections import Counter
-from collections.abc import Callable
 from datetime import timedelta
 
 import trio
@@ -19,7 +18,8 @@ from mailcrane.model.clock import Clock
 from mailcrane.model.webhook import CallResult
 from mailcrane.observe import metrics
 from mailcrane.observe.log import get_log
-from mailcrane.store.errors import CommitFailed, DiskFull, StoreClosed, StoreError, StoreFailed, UnknownAccount
+from mailcrane.store.errors import StoreClosed, StoreError, StoreFailed, UnknownAccount
+from mailcrane.store.persistence import write_persistently
 from mailcrane.store.records import LeasedCall, Worker
 from mailcrane.store.store import Store
 from mailcrane.store.transaction import Transaction
@@ -44,7 +44,6 @@ LEASE_SECONDS = 300.0
 INTERRUPTED = "the server was stopped"
 
 _TROUBLE_SECONDS = 5.0
-_LONGEST_TROUBLE_SECONDS = 60.0
 # For results that are there to be committed, once calls were interrupted.
 _SETTLE_SECONDS = 10.0
 
@@ -248,7 +247,7 @@ class WebhookCaller:
             return end_call(transaction, leased, result, keep=keep, is_gone=ending is Ending.GONE)
 
         try:
-            is_settled = await self._write_persistently(settle)
+            is_settled = await write_persistently(self._store, settle, key=TOPIC)
         except UnknownAccount:
             log.info("an account was removed while its webhook was called", call=call.id)
             return
@@ -261,19 +260,6 @@ class WebhookCaller:
             log.warning("a webhook call is given up", error=result.error, **fields)
         else:
             log.debug("a webhook was called", ending=ending.value, code=result.code, error=result.error, **fields)
-
-    async def _write_persistently(self, unit: Callable[[Transaction], bool]) -> bool:
-        """Write what is known nowhere else, again and again while the store cannot take it."""
-        wait = 1.0
-        while True:
-            try:
-                # Not undone by a cancellation; what was posted would be posted again.
-                with trio.CancelScope(shield=True):
-                    return await self._store.write(unit, key=TOPIC)
-            except (DiskFull, CommitFailed) as error:
-                log.error("the result of a webhook call cannot be stored yet", problem=str(error))
-            await trio.sleep(wait)
-            wait = min(2 * wait, _LONGEST_TROUBLE_SECONDS)
 
     # --- what is under way ---
 

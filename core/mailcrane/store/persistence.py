@@ -1,7 +1,7 @@
 """Writing what must not be lost, however long the store cannot take it.
 
-What a transport reported is known nowhere else: dropping it because the disk is full for a minute would deliver the
-message again.
+What a transport or the receiver of a webhook answered is known nowhere else: dropping it because the disk is full for
+a minute would deliver the message, or post the call, again.
 """
 
 from __future__ import annotations
