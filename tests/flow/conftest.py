@@ -94,7 +94,7 @@ class Stage:
         """Let the plugin fail within the block."""
         self.failure = failure
         try:
-            with impatient() if failure is blocks_the_loop else contextlib.nullcontext():
+            with impatient_with(failure):
                 yield
         finally:
             self.failure = None
@@ -158,6 +158,11 @@ class Stage:
             await running.store.read(lambda transaction: transaction.retired.get(queued.entry_id)),
             tuple((call.url, call.payload) for call in running.receiver.calls[calls:]),
         )
+
+
+def impatient_with(failure: Failure) -> contextlib.AbstractContextManager[None]:
+    """Let a short hold-up of the loop count within the block, where that is the failure."""
+    return impatient() if failure is blocks_the_loop else contextlib.nullcontext()
 
 
 def _content(author: str, number: int) -> bytes:
