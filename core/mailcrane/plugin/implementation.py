@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -33,6 +34,9 @@ FIRST_LEFT_OUT_SECONDS = 60.0
 """How long it is left out; doubled with each further failure, until it succeeds."""
 
 MAX_LEFT_OUT_SECONDS = 3600.0
+
+REGISTER_SECONDS = 30.0
+"""How long the server waits at start for the answer of a register hook."""
 
 LOG_INTERVAL_SECONDS = 10.0
 """The failures of one implementation are logged at most this often, with the number of those in between."""
@@ -138,20 +142,39 @@ class Implementation:
         """Ask a register hook.
 
         Raises:
-            PluginError: it raised or answered nonsense.
+            PluginError: it raised, did not answer, or answered nonsense.
         """
         self.counters.calls += 1
+        answer = self._call_now({name: arguments[name] for name in self.argument_names})
         try:
-            answer = self.function(**{name: arguments[name] for name in self.argument_names})
             if answer is not None:
                 self._check(answer)
         except CallFailed as failure:
             raise PluginError(self.plugin, f"{self.spec.name}: {failure.reason}") from None
-        except Exception as error:
-            raise PluginError(self.plugin, f"{self.spec.name} raised {error!r}") from error
         if answer is None:
             return ()
         return answer if isinstance(answer, (list, tuple)) else (answer,)
+
+    def _call_now(self, arguments: dict[str, Any]) -> Any:
+        """Call the function in a thread that is left behind when it does not return: nothing else can end it."""
+        answers: list[Any] = []
+        errors: list[BaseException] = []
+
+        def call() -> None:
+            try:
+                answers.append(self.function(**arguments))
+            except BaseException as error:
+                # The top of a plugin call: SystemExit too is a failure of the plugin.
+                errors.append(error)
+
+        thread = threading.Thread(target=call, name=f"{self.plugin}.{self.spec.name}", daemon=True)
+        thread.start()
+        thread.join(REGISTER_SECONDS)
+        if errors:
+            raise PluginError(self.plugin, f"{self.spec.name} raised {errors[0]!r}") from errors[0]
+        if not answers:
+            raise PluginError(self.plugin, f"{self.spec.name}: no answer within {REGISTER_SECONDS:g} s")
+        return answers[0]
 
     def _check(self, answer: Any) -> None:
         """Check the type of an answer, of its elements, and of their fields.

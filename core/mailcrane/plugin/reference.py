@@ -12,7 +12,7 @@ from mailcrane.plugin.registration import implemented_hooks
 from mailcrane.plugin.spec import HookSpec, hook_specs
 
 _KINDS = {
-    Kind.REGISTER: "asked once at start, synchronously; the answers are put together",
+    Kind.REGISTER: "asked once at start, synchronously, with 30 s for the answer; the answers are put together",
     Kind.DECIDE: "asked in the order of the plugins; the first answer that is not `None` wins, then the core's default",
     Kind.COLLECT: "all plugins are asked at once; one function merges their answers",
     Kind.JUDGE: "all plugins are asked at once; the strictest answer wins",
