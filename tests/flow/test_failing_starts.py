@@ -1,11 +1,14 @@
-"""The hooks that are asked at start: what they register is there; a plugin that fails keeps the server from starting."""
+"""The hooks that are asked at start: what they register is there, and a failing plugin means that there is no start."""
 
 from __future__ import annotations
 
 import inspect
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -142,6 +145,39 @@ async def test_a_name_that_two_plugins_register_is_refused_at_start(
     plugins = [registering(hook, lambda: GOOD[hook], name) for name in ("one", "two")]
     answer = str(await refused_start(*plugins))
     assert answer.startswith(f"plugin 'two': {hook}: 'made' is registered by plugin 'one' already; ")
+
+
+SHIELDED = """
+import sys, trio
+from mailcrane.plugin.base import Plugin
+from mailcrane.plugin.host import PluginHost
+from mailcrane.run import serve
+
+class Shielded(Plugin):
+    name = "shielded"
+    async def start(self, nursery):
+        with trio.CancelScope(shield=True):
+            await trio.sleep_forever()
+
+serve.PluginHost.load = lambda enabled, sections, services: PluginHost.of([Shielded], {}, services, start_timeout=0.1)
+sys.exit(serve.serve(sys.argv[1]))
+"""
+
+
+@pytest.mark.slow
+def test_a_plugin_that_cannot_be_stopped_does_not_keep_the_process_from_ending(tmp_path: Path) -> None:
+    config = tmp_path / "mailcrane.toml"
+    config.write_text('hostname = "mail.here.example"\ndata_dir = "."\n[plugins]\nenabled = []\n')
+    ended = subprocess.run(
+        [sys.executable, "-c", SHIELDED, str(config)],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+        cwd=tmp_path,
+    )
+    assert ended.returncode == 1
+    assert ended.stderr.splitlines()[-1] == "mailcrane: plugin 'shielded': did not start: not within 0.1 s"
 
 
 @pytest.mark.parametrize("hook", GOOD)

@@ -10,6 +10,7 @@ import os
 import resource
 import signal
 import sys
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 
@@ -91,16 +92,49 @@ def _run(static: StaticConfig, prepare: Unit | None, announce: Callable[[], None
     try:
         return trio.run(_main, static, prepare, announce)
     except* _OPERATOR_ERRORS as group:
-        error = _first(group)
-        log.error("the server ended", problem=error)
-        return_code = _fail(error)
+        return_code = _report(_first(group))
     return return_code
 
 
 async def _main(static: StaticConfig, prepare: Unit | None, announce: Callable[[], None]) -> int:
-    clock = SystemClock()
-    services = PluginServices(hostname=static.hostname, clock=clock)
+    services = PluginServices(hostname=static.hostname, clock=SystemClock())
     host = PluginHost.load(static.plugins.enabled, static.plugin, services)
+    try:
+        await _serve(static, services, host, prepare=prepare, announce=announce)
+    except BaseException as error:
+        _leave_abandoned(host, error)
+        raise
+    log.info("stopped")
+    _leave_abandoned(host, None)
+    return 0
+
+
+def _leave_abandoned(host: PluginHost, error: BaseException | None) -> None:
+    """End the process where tasks of a plugin would hold up its end for ever; all that must survive is in the store."""
+    if not any(plugin.state is PluginState.ABANDONED for plugin in host.health()):
+        return
+    return_code = 0
+    if error is not None:
+        first = _first(error)
+        if isinstance(first, _OPERATOR_ERRORS):
+            return_code = _report(first)
+        else:
+            traceback.print_exception(error)
+            return_code = 1
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(return_code)
+
+
+async def _serve(
+    static: StaticConfig,
+    services: PluginServices,
+    host: PluginHost,
+    *,
+    prepare: Unit | None,
+    announce: Callable[[], None],
+) -> None:
+    clock = services.clock
     with hold_data_dir(static.data_dir):
         async with await open_sqlite(static.store_path, clock) as store:
             if prepare is not None:
@@ -113,12 +147,6 @@ async def _main(static: StaticConfig, prepare: Unit | None, announce: Callable[[
                     nursery.start_soon(_announce_when_ready, server, announce)
                     await server.run(control_path=static.control_path)
                     nursery.cancel_scope.cancel()
-    log.info("stopped")
-    if any(plugin.state is PluginState.ABANDONED for plugin in host.health()):
-        # Its tasks would hold up the end for ever; everything that must survive is in the store.
-        sys.stderr.flush()
-        os._exit(0)
-    return 0
 
 
 async def _announce_when_ready(server: Server, announce: Callable[[], None]) -> None:
@@ -166,11 +194,15 @@ def _development_rows(static: StaticConfig, hooks_url: str) -> Unit:
     return unit
 
 
-def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    error: BaseException = group
+def _first(error: BaseException) -> BaseException:
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
     return error
+
+
+def _report(error: BaseException) -> int:
+    log.error("the server ended", problem=error)
+    return _fail(error)
 
 
 def _fail(problem: object) -> int:
