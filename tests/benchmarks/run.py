@@ -1,6 +1,6 @@
 """``make bench``: how fast messages are accepted and sent, next to peers in the same run. Figures, never assertions.
 
-    python tests/benchmarks/run.py [--quick] [accept] [submission] [send] [memory]
+    python tests/benchmarks/run.py [--runs N] [--seconds N] [accept] [submission] [send] [memory]
 
 Rows go to the screen and to ``bench-results/``; the latency plot goes there too. What a figure means, and the last
 figures that were published, stand in ``docs/explanation/performance.md``.
@@ -15,7 +15,7 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
@@ -30,14 +30,14 @@ _OCTETS = (4096, 50_000)
 _PER_CONNECTION = (1, 50)
 
 
-def accept(runs: int, seconds: int, connections: Sequence[int], octets: Sequence[int]) -> list[Measured]:
+def accept(runs: int, seconds: int) -> list[Measured]:
     """Plain durable accept: into a folder, into the queue, and the peers', the same load on each in turn."""
     rows: list[Measured] = []
 
     def load(server: Server, *, is_ours: bool = False) -> None:
-        for size in octets:
+        for size in _OCTETS:
             for kept in _PER_CONNECTION:
-                for count in connections:
+                for count in _CONNECTIONS:
                     name = f"accept {size // 1000} KB, {count} conn., {kept} msg/conn."
                     run: Callable[[], dict[str, float]] = functools.partial(
                         smtp_load, server, connections=count, octets=size, per_connection=kept, seconds=seconds
@@ -119,12 +119,12 @@ def main() -> None:
     """Run the benchmarks that are named, all when none is."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("what", nargs="*", default=[], help="accept, submission, send, memory")
-    parser.add_argument("--quick", action="store_true", help="one short run of each, fewer combinations")
+    parser.add_argument("--runs", type=int, default=3, help="runs of each load; the median counts (3)")
+    parser.add_argument("--seconds", type=int, default=5, help="length of a run (5)")
     chosen = parser.parse_args()
-    runs, seconds = (1, 3) if chosen.quick else (3, 5)
-    connections, octets = ((10, 50), (4096,)) if chosen.quick else (_CONNECTIONS, _OCTETS)
+    runs, seconds = chosen.runs, chosen.seconds
     benchmarks: dict[str, Callable[[], list[Measured]]] = {
-        "accept": lambda: accept(runs, seconds, connections, octets),
+        "accept": lambda: accept(runs, seconds),
         "submission": lambda: submission(runs, seconds),
         "send": lambda: send(runs, seconds),
         "memory": lambda: memory(seconds),
