@@ -96,7 +96,8 @@ class WebAPI:
             if refused.reason == "ratelimited":
                 await _refuse(receive, send, 429, "429 too many requests: too many failed logins\n")
                 return None
-            if refused.reason == "error":
+            # A plugin that cannot tell now answers 4yz: the password may well be right.
+            if refused.reason == "error" or refused.reply.is_transient_failure:
                 raise APIError("server", "checking credentials failed") from None
             reason = f"login disabled: {refused.reply.text}" if refused.reason == "logindisabled" else "bad credentials"
             await _refuse(receive, send, 401, f"401 unauthorized: {reason}\n")

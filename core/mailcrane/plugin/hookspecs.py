@@ -116,7 +116,8 @@ def register_http_apps() -> Sequence[HTTPApp] | None:
 async def accept_connection(session: SessionInfo) -> Reply | None:
     """Answer a reply to refuse a connection before the greeting; the connection is closed after it.
 
-    Asked after the connection limits. A failing plugin means 421 4.3.0.
+    Asked for SMTP and submission, after the connection limits and after TLS where a connection begins with it. A
+    failing plugin means 421 4.3.0.
     """
 
 
@@ -132,7 +133,8 @@ async def authenticate(session: SessionInfo, login: str, password: str) -> Ident
     """Answer who logs in with a password, or a reply that refuses; None leaves it to the stored credentials.
 
     Asked for PLAIN, LOGIN and HTTP basic authentication, where a password is known; never for SCRAM and CRAM-MD5.
-    The account must exist. A failing plugin means 454 4.7.0.
+    The account must exist. A failing plugin means 454 4.7.0. To that, and to a 4yz reply, an API answers that the fault
+    is ours, never that the password is wrong.
     """
 
 
@@ -167,8 +169,8 @@ async def resolve_recipient(
     """Answer what becomes of a forward-path: placed in an account, queued, or refused with a reply.
 
     Asked before the directory of domains, addresses and aliases. An answer of `RelayDestination` for a session that
-    is not authenticated makes the entry one of the listener's ``relay_account``; without one it is refused.
-    A failing plugin means 451 4.3.0.
+    is not authenticated makes the entry one of the listener's ``relay_account``; without one it is refused. What an
+    authenticated session submits is queued in either case. A failing plugin means 451 4.3.0.
     """
 
 
@@ -187,7 +189,8 @@ async def resolve_recipient(
 async def assess_message(message: ReceivedMessage) -> Assessment | Sequence[Assessment] | None:
     """Answer evidence on a message; nothing is decided here.
 
-    All plugins are asked at once, within 30 s after the final dot. A failing plugin's evidence is missing.
+    All plugins are asked at once, within 30 s after the final dot; not for submissions. A failing plugin's evidence is
+    missing.
     """
 
 
@@ -226,7 +229,8 @@ async def add_header_fields(
 ) -> HeaderField | Sequence[HeaderField] | None:
     """Answer header fields that are put in front of the message, below ``Received`` and ``Return-Path``.
 
-    They stand in the order of the plugins. A failing plugin's fields are missing.
+    They stand in the order of the plugins. Not asked for submissions: `rewrite_content` changes what leaves. A failing
+    plugin's fields are missing.
     """
 
 
