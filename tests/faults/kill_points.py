@@ -1,0 +1,204 @@
+"""The kill points: every unit that is committed on a message's way, from its last octet to its last webhook.
+
+`POINTS` is what `test_kill_points.py` kills a server at. Two tests hold it to the code: one finds every call in the
+source that writes, the other records what a running server commits; what is not listed here fails them.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+
+def _always(unit: Callable[..., Any], result: Any) -> bool:
+    return True
+
+
+def _has_result(unit: Callable[..., Any], result: Any) -> bool:
+    """Leasing is committed also when nothing is due; only what was leased counts, which comes first in a result."""
+    return bool(result[0] if isinstance(result, tuple) else result)
+
+
+def _is_final(unit: Callable[..., Any], result: Any) -> bool:
+    return any(ending.due_at is None for ending in _endings(unit))
+
+
+def _is_deferred(unit: Callable[..., Any], result: Any) -> bool:
+    return any(ending.due_at is not None for ending in _endings(unit))
+
+
+def _endings(unit: Callable[..., Any]) -> Any:
+    assert isinstance(unit, functools.partial)
+    return unit.keywords["endings"]
+
+
+@dataclass(frozen=True)
+class Point:
+    """A unit whose commit a server can be killed before or after.
+
+    Attributes:
+        name: For people.
+        written_in: ``module:function`` of the code that hands the unit to the store.
+        unit: ``module:function`` of the unit itself.
+        key: What the unit's key begins with.
+        counts: Whether a run of the unit, with its result, is one that the point means.
+        hits: Which runs of the unit the server is killed at, each in a life of its own.
+        needs: Another point that is killed at in the life before, where a unit only finds work after a crash there.
+        load: What the clients send: ``mixed``; ``large``: also much that is staged; ``slow``: only what the next hop
+            is slow to take.
+        is_stopping: Whether the server is asked to stop once mail is under way.
+    """
+
+    name: str
+    written_in: str
+    unit: str
+    key: str = ""
+    counts: Callable[[Callable[..., Any], Any], bool] = _always
+    hits: tuple[int, ...] = (1, 4, 11)
+    needs: str = ""
+    load: str = "mixed"
+    is_stopping: bool = False
+
+
+# What is run once in a life of the server: killed there in three lives, after the life before ended at another hit.
+_ONCE_A_LIFE: Final = (1, 1, 1)
+
+_RECEIVE: Final = "mailcrane.receive.incoming:IncomingReceiver._decide_and_store"
+_SUBMIT: Final = "mailcrane.receive.submission:SubmissionReceiver._submit"
+_SCHEDULER: Final = "mailcrane.queue.scheduler:Scheduler"
+_ATTEMPTER: Final = "mailcrane.queue.attempt:Attempter"
+_CALLER: Final = "mailcrane.webhook.caller:WebhookCaller"
+_DISPATCH: Final = "mailcrane.webhook.dispatcher:Dispatcher.dispatch_pending"
+_FEED: Final = "mailcrane.plugin.notify:_Feed"
+_STAGED: Final = "mailcrane.store.content:StagedContent"
+_PREPARE: Final = "mailcrane.transport.prepare:ContentPreparer.prepare"
+_END: Final = "mailcrane.retire.ending:end_attempts"
+
+POINTS: Final = (
+    # --- taking a message ---
+    Point("submitted message", _SUBMIT, f"{_SUBMIT}.<locals>.<lambda>"),
+    Point("message into a folder", _RECEIVE, f"{_RECEIVE}.<locals>.<lambda>", key="account:"),
+    Point("message into the queue", _RECEIVE, f"{_RECEIVE}.<locals>.<lambda>", key="queue"),
+    Point(
+        "chunk of a large message",
+        f"{_STAGED}._store_chunk",
+        f"{_STAGED}._store_chunk.<locals>.unit",
+        hits=(1, 2, 5),
+        load="large",
+    ),
+    Point(
+        "large message not wanted",
+        f"{_STAGED}.drop",
+        f"{_STAGED}.drop.<locals>.<lambda>",
+        hits=(1, 2, 4),
+        load="large",
+    ),
+    # --- the queue ---
+    Point(
+        "leases of the queue freed",
+        f"{_SCHEDULER}.run",
+        f"{_SCHEDULER}.run.<locals>.<lambda>",
+        counts=_has_result,
+        hits=_ONCE_A_LIFE,
+        needs="attempts begun",
+    ),
+    Point("attempts begun", f"{_SCHEDULER}._lease", f"{_SCHEDULER}._lease.<locals>.begin", counts=_has_result),
+    Point(
+        "leases made longer",
+        f"{_SCHEDULER}._renew_leases",
+        "mailcrane.queue.scheduler:_renew",
+        hits=(1, 2, 3),
+        load="slow",
+    ),
+    Point(
+        "attempt put back by a stop",
+        f"{_SCHEDULER}._put_back",
+        f"{_SCHEDULER}._put_back.<locals>.put_back",
+        hits=(1, 2, 4),
+        load="slow",
+        is_stopping=True,
+    ),
+    Point("signed header kept", _PREPARE, "mailcrane.transport.prepare:Prepared.store", hits=(1, 2, 3)),
+    Point("attempt settled", f"{_ATTEMPTER}._settle", f"{_ATTEMPTER}._settle.<locals>.settle"),
+    Point(
+        "settled attempts taken up again",
+        f"{_SCHEDULER}._resume",
+        f"{_SCHEDULER}._resume.<locals>.<lambda>",
+        counts=_has_result,
+        hits=_ONCE_A_LIFE,
+        needs="attempt settled",
+    ),
+    Point("entry deferred", f"{_ATTEMPTER}._finish", _END, counts=_is_deferred, hits=(1, 2, 5)),
+    Point("entry retired", f"{_ATTEMPTER}._finish", _END, counts=_is_final),
+    # --- what is told of it ---
+    Point("webhooks queued", _DISPATCH, f"{_DISPATCH}.<locals>.<lambda>", hits=(1, 3, 7)),
+    Point(
+        "leases of webhooks freed",
+        f"{_CALLER}.run",
+        f"{_CALLER}.run.<locals>.<lambda>",
+        counts=_has_result,
+        hits=_ONCE_A_LIFE,
+        needs="webhook call begun",
+    ),
+    Point(
+        "webhook call begun",
+        f"{_CALLER}._start_some",
+        f"{_CALLER}._start_some.<locals>.lease",
+        counts=_has_result,
+        hits=(1, 3, 7),
+    ),
+    Point("webhook call settled", f"{_CALLER}._settle", f"{_CALLER}._settle.<locals>.settle"),
+    Point(
+        "plugin begins at the present",
+        f"{_FEED}.begin",
+        f"{_FEED}.begin.<locals>.<lambda>",
+        hits=_ONCE_A_LIFE,
+        needs="plugin told of events",
+    ),
+    Point("plugin told of events", f"{_FEED}._advance", f"{_FEED}._advance.<locals>.advance", hits=(1, 2, 3)),
+    Point(
+        "event set aside for a plugin",
+        f"{_FEED}._set_aside",
+        f"{_FEED}._set_aside.<locals>.set_aside",
+        hits=(1, 2, 3),
+    ),
+    # --- beside it ---
+    Point(
+        "old rows removed",
+        "mailcrane.store.housekeeping:sweep",
+        "mailcrane.store.housekeeping:sweep.<locals>.<lambda>",
+        hits=(1, 3, 6),
+        needs="chunk of a large message",
+    ),
+)
+
+OFF_THE_WAY: Final = {
+    "mailcrane.store.housekeeping:_release_expunged": "a step of `sweep`, which is a kill point",
+    "mailcrane.run.server:_server_secret": "once in the life of a database",
+}
+"""Units that a server commits and that no message depends on, with the reason."""
+
+WRITES_OFF_THE_WAY: Final = {
+    "mailcrane.admin.administration:Administration._write": "an operator's change",
+    "mailcrane.plugin.data:StoredPluginData.set": "a plugin's own",
+    "mailcrane.plugin.data:StoredPluginData.delete": "a plugin's own",
+    "mailcrane.plugin.notify:_Feed.replay": "an operator's command",
+    "mailcrane.store.persistence:write_persistently": "hands on the unit of its caller, which is listed",
+    "mailcrane.run.serve:_serve": "the rows of a new development server",
+    "mailcrane.run.server:make_server": "once in the life of a database",
+}
+"""Calls in the source that write, and are no kill points, with the reason. `mailcrane.testing` is not looked at."""
+
+
+def point(name: str) -> Point:
+    """Return the point of a name."""
+    return next(one for one in POINTS if one.name == name)
+
+
+def name_of(unit: Callable[..., Any]) -> str:
+    """Return ``module:function`` of a unit, as `Point.unit` has it."""
+    while isinstance(unit, functools.partial):
+        unit = unit.func
+    return f"{unit.__module__}:{unit.__qualname__}"
