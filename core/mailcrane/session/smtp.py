@@ -53,9 +53,10 @@ log = get_log(__name__)
 
 # Shorter than RFC 5321 section 4.5.3.2 asks for: clients that work answer within a second, others hold a connection.
 COMMAND_SECONDS = 30.0
+# For a whole message, within which no silence may be longer than that of a command.
 CONTENT_SECONDS = 30 * 60.0
 
-# The deadline of a command may be so much too early.
+# A deadline may be so much too early.
 _DEADLINE_SLACK = 1.0
 
 # So that guessing recipients costs time.
@@ -234,11 +235,11 @@ class SMTPSession:
     def _wait_until(self, now: float) -> float:
         """Set the deadline for the client. trio sorts its deadlines, so one that is good enough is left as it is."""
         scope = self._scope
+        latest = now + COMMAND_SECONDS
         if self._server.is_in_content:
-            if scope.deadline != self._content_deadline:
-                scope.deadline = self._content_deadline
-        elif not now + COMMAND_SECONDS - _DEADLINE_SLACK <= scope.deadline <= now + COMMAND_SECONDS:
-            scope.deadline = now + COMMAND_SECONDS
+            latest = min(latest, self._content_deadline)
+        if not latest - _DEADLINE_SLACK <= scope.deadline <= latest:
+            scope.deadline = latest
         return scope.deadline
 
     def _work(self) -> None:

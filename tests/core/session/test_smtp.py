@@ -137,6 +137,36 @@ async def test_a_silent_client_is_told_to_go(autojump_clock: trio.testing.MockCl
             await client.reply()
 
 
+async def test_a_client_that_goes_silent_within_a_message_is_told_to_go(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async with server() as running:
+        client = running.connect()
+        await client.hello()
+        for line in ("MAIL FROM:<you@there.example>", "RCPT TO:<ann@here.example>", "DATA"):
+            await client.command(line)
+        begin = trio.current_time()
+        await client.stream.send_all(MESSAGE)
+        assert (await client.reply()).enhanced_status_code == "4.4.2"
+        assert trio.current_time() - begin == pytest.approx(30, abs=1)
+        assert await running.read("ann") == []
+
+
+async def test_a_message_that_drips_in_has_half_an_hour(autojump_clock: trio.testing.MockClock) -> None:
+    async with server() as running:
+        client = running.connect()
+        await client.hello()
+        for line in ("MAIL FROM:<you@there.example>", "RCPT TO:<ann@here.example>", "DATA"):
+            await client.command(line)
+        begin = trio.current_time()
+        with pytest.raises((trio.BrokenResourceError, trio.ClosedResourceError)):
+            while trio.current_time() - begin < 2 * 3600:
+                await client.stream.send_all(b"x\r\n")
+                await trio.sleep(20)
+        assert (await client.reply()).enhanced_status_code == "4.4.2"
+        assert trio.current_time() - begin == pytest.approx(30 * 60, abs=30)
+
+
 async def test_the_limit_counts_for_waiting_and_not_for_our_own_work(autojump_clock: trio.testing.MockClock) -> None:
     async with server() as running:
         client = running.connect("development")
