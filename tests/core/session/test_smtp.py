@@ -159,11 +159,12 @@ async def test_a_message_that_drips_in_has_half_an_hour(autojump_clock: trio.tes
         for line in ("MAIL FROM:<you@there.example>", "RCPT TO:<ann@here.example>", "DATA"):
             await client.command(line)
         begin = trio.current_time()
-        with pytest.raises((trio.BrokenResourceError, trio.ClosedResourceError)):
-            while trio.current_time() - begin < 2 * 3600:
-                await client.stream.send_all(b"x\r\n")
-                await trio.sleep(20)
-        assert (await client.reply()).enhanced_status_code == "4.4.2"
+        reply = None
+        while reply is None:
+            await client.stream.send_all(b"x\r\n")
+            with trio.move_on_after(20):
+                reply = await client.reply()
+        assert reply.enhanced_status_code == "4.4.2"
         assert trio.current_time() - begin == pytest.approx(30 * 60, abs=30)
 
 
