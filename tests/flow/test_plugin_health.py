@@ -25,12 +25,13 @@ class Crashing(Plugin):
     """Has a background task that crashes when told to."""
 
     name = "crashing"
+    is_time: trio.Event
 
     async def start(self, nursery: trio.Nursery) -> None:
         nursery.start_soon(self._work)
 
     async def _work(self) -> None:
-        await trio.sleep(60)
+        await self.is_time.wait()
         raise RuntimeError("boom")
 
 
@@ -44,15 +45,15 @@ class AlwaysFailing(Plugin):
         raise ValueError("odd")
 
 
-async def test_a_crashed_background_task_is_in_the_health_and_is_printed(
-    tmp_path: Path, autojump_clock: trio.testing.MockClock
-) -> None:
+async def test_a_crashed_background_task_is_in_the_health_and_is_printed(tmp_path: Path) -> None:
+    Crashing.is_time = trio.Event()
     config = tmp_path / "mailcrane.toml"
     config.write_text('hostname = "mail.here.example"\ndata_dir = "."\n')
     path = static.load(config).control_path
     async with server(Crashing) as running, trio.open_nursery() as nursery:
         assert running.server.report_health().state is State.OK
-        await trio.sleep(61)
+        Crashing.is_time.set()
+        await trio.testing.wait_all_tasks_blocked()
         await nursery.start(serve_control, running.server.administration(), path)
         printed = await trio.to_thread.run_sync(
             lambda: CliRunner().invoke(cli, ["--config", str(config), "health"]), abandon_on_cancel=True

@@ -2,7 +2,8 @@
 
 `server` runs every stage with a store in memory; only the next hop, DNS, the receiver of webhooks and time are fake.
 `ask` asks one hook of one plugin. `made_entry` and its like make values with sensible defaults. `Clock` follows
-trio's clock, so that a mock clock moves the time of day too.
+trio's clock, so that a mock clock moves the time of day too. `FAILURES` is what plugins
+do wrong, to see what comes of it.
 """
 
 from typing import TYPE_CHECKING
@@ -12,6 +13,9 @@ from mailcrane.api._lazy import lazy_names
 if TYPE_CHECKING:
     from mailcrane.testing.client import SMTPClient as SMTPClient
     from mailcrane.testing.clock import Clock as Clock
+    from mailcrane.testing.failures import FAILURES as FAILURES
+    from mailcrane.testing.failures import Failure as Failure
+    from mailcrane.testing.failures import impatient as impatient
     from mailcrane.testing.hooks import ask as ask
     from mailcrane.testing.hooks import made_arguments as made_arguments
     from mailcrane.testing.hooks import made_event as made_event
@@ -25,6 +29,8 @@ if TYPE_CHECKING:
     from mailcrane.testing.values import made_delivery as made_delivery
     from mailcrane.testing.values import made_entry as made_entry
     from mailcrane.testing.values import made_session as made_session
+    from mailcrane.testing.web import HTTPAnswer as HTTPAnswer
+    from mailcrane.testing.web import ask_app as ask_app
 else:
     # A type checker sees the names above, and no others.
     __getattr__, __dir__ = lazy_names(
@@ -32,10 +38,12 @@ else:
         {
             "mailcrane.testing.client": ("SMTPClient",),
             "mailcrane.testing.clock": ("Clock",),
+            "mailcrane.testing.failures": ("FAILURES", "Failure", "impatient"),
             "mailcrane.testing.hooks": ("ask", "made_arguments", "made_event", "running_plugins"),
             "mailcrane.testing.in_memory": ("PASSWORD", "ROWS", "RunningServer", "server"),
             "mailcrane.testing.receiver": ("FakeReceiver",),
             "mailcrane.testing.transport": ("FakeTransport",),
             "mailcrane.testing.values": ("made_delivery", "made_entry", "made_session"),
+            "mailcrane.testing.web": ("HTTPAnswer", "ask_app"),
         },
     )
