@@ -56,7 +56,11 @@ def connect_writer(path: str) -> sqlite3.Connection:
             # It holds private keys. SQLite gives its other files the permissions of this one.
             os.close(os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
         connection = _connect(path)
-        _set_up(connection)
+        try:
+            _set_up(connection)
+        except sqlite3.Error:
+            connection.close()
+            raise
     except (OSError, sqlite3.Error) as error:
         raise StoreError(f"cannot open the database {path}: {error}") from error
     return connection
