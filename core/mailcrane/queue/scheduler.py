@@ -159,10 +159,12 @@ class Scheduler:
             self._is_full = room <= 0
             if self._is_full:
                 return float("inf")
-            leased, due_at = await self._lease(room)
+            leased, due_at, full = await self._lease(room)
             for members in group(leased):
                 attempts.start_soon(self._attempt, attempter.attempt, members)
-            if len(leased) < room:
+            # Where room was made while the unit ran, nobody tells: it was not known then that there was none.
+            has_new_room = any(self._running[domain] < self._config.concurrency_per_domain for domain in full)
+            if len(leased) < room and not has_new_room:
                 break
         self._is_full = any(count >= self._config.concurrency_per_domain for count in self._running.values())
         if due_at is None:
@@ -171,12 +173,13 @@ class Scheduler:
         # What is due and was not leased although there is room will not be so at once either.
         return seconds if seconds > 0 or leased else _TROUBLE_SECONDS
 
-    async def _lease(self, room: int) -> tuple[list[Leased], datetime | None]:
-        """Begin attempts; returns them, and when something may be due next that there is room for."""
+    async def _lease(self, room: int) -> tuple[list[Leased], datetime | None, list[str]]:
+        """Begin attempts; returns them, when something may be due next that there is room for, and the domains for
+        which there was none."""
         running = dict(self._running)
         most = self._config.concurrency_per_domain
 
-        def begin(transaction: Transaction) -> tuple[list[Leased], datetime | None]:
+        def begin(transaction: Transaction) -> tuple[list[Leased], datetime | None, list[str]]:
             leased = transaction.queue.begin_attempts(
                 self._worker,
                 transaction.now + self._lease_length,
@@ -188,14 +191,14 @@ class Scheduler:
             busy = Counter(running)
             busy.update(one.entry.forward_path.domain for one in leased)
             full = [domain for domain, count in busy.items() if count >= most]
-            return leased, transaction.queue.next_due_at(exclude_domains=full)
+            return leased, transaction.queue.next_due_at(exclude_domains=full), full
 
         # Cancelling the wait would not undo the unit: what it leased is to be known here.
         with trio.CancelScope(shield=True):
-            leased, due_at = await self._store.write(begin, key=TOPIC)
+            leased, due_at, full = await self._store.write(begin, key=TOPIC)
             for one in leased:
                 self._hold(one)
-        return leased, due_at
+        return leased, due_at, full
 
     async def _resume(self, attempts: trio.Nursery, attempter: Attempter) -> None:
         with trio.CancelScope(shield=True):

@@ -80,6 +80,28 @@ async def test_a_slow_domain_does_not_hold_up_the_others(world: Any) -> None:
     assert len(world.transport.deliveries) == 6
 
 
+async def test_room_that_is_made_while_others_are_leased_is_used(world: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    write = world.store.write
+
+    async def answer_leases_late(unit: Any, *, key: str) -> Any:
+        value = await write(unit, key=key)
+        if "_lease" in getattr(unit, "__qualname__", ""):
+            await trio.sleep(5)
+        return value
+
+    monkeypatch.setattr(world.store, "write", answer_leases_late)
+    world.config = msgspec.structs.replace(world.config, concurrency_per_domain=2)
+    for _ in range(4):
+        await world.queue("you@slow.example")
+    world.transport.acts = [take_a_minute] * 4
+    async with world.running():
+        await trio.sleep(63)
+        # Leased at once and answered five seconds later; in between the two that fill the domain are done.
+        await world.queue("you@other.example")
+        await trio.sleep(100)
+    assert len(world.transport.deliveries) == 5
+
+
 async def test_entries_of_one_message_and_domain_travel_together(world: Any) -> None:
     async def mixed(delivery: Delivery) -> Any:
         return (DELIVERED, FAILED, DEFERRED)[: len(delivery.entries)]
