@@ -31,16 +31,18 @@ class ComponentHealth(Struct, frozen=True):
         component: Such as ``store``, ``listener submission`` or ``plugin webapi``.
         reason: In words, for the operator; empty when all is well.
         since: When this state began.
+        is_vital: Whether the server has failed with it; otherwise it is degraded.
     """
 
     component: str
     state: State
     reason: str
     since: datetime
+    is_vital: bool = True
 
 
 class HealthReport(Struct, frozen=True):
-    """The state of the server: the worst of its components', which follow, the worst first."""
+    """The state of the server, as bad as its components have made it; they follow, the worst first."""
 
     state: State
     components: tuple[ComponentHealth, ...]
@@ -53,13 +55,17 @@ class Health:
         self._clock = clock or SystemClock()
         self._components: dict[str, ComponentHealth] = {}
 
-    def set(self, component: str, state: State, reason: str = "") -> None:
-        """Say how a component is; calls that change nothing cost nothing."""
+    def set(self, component: str, state: State, reason: str = "", *, is_vital: bool = True) -> None:
+        """Say how a component is; calls that change nothing cost nothing.
+
+        Args:
+            is_vital: Whether the server has failed when this component has, as without its store.
+        """
         known = self._components.get(component)
         if known is not None and known.state is state and known.reason == reason:
             return
         since = known.since if known is not None and known.state is state else self._clock.now()
-        self._components[component] = ComponentHealth(component, state, reason, since)
+        self._components[component] = ComponentHealth(component, state, reason, since, is_vital)
         if state is not State.OK:
             _log.warning("health changed", component=component, state=state.value, reason=reason)
         elif known is not None and known.state is not State.OK:
@@ -76,4 +82,7 @@ class Health:
     def report(self) -> HealthReport:
         """Return the state of the server."""
         components = sorted(self._components.values(), key=lambda item: (-_SEVERITY[item.state], item.component))
-        return HealthReport(components[0].state if components else State.OK, tuple(components))
+        states = [
+            State.DEGRADED if item.state is State.FAILED and not item.is_vital else item.state for item in components
+        ]
+        return HealthReport(max(states, key=_SEVERITY.__getitem__, default=State.OK), tuple(components))

@@ -164,7 +164,7 @@ class Server:
         """Return how the server is, plugins included."""
         for plugin in self.host.health():
             state = _HEALTH_OF_PLUGIN.get(plugin.state, State.DEGRADED if plugin.left_out else State.OK)
-            self.health.set(f"plugin {plugin.plugin}", state, plugin.reason)
+            self.health.set(f"plugin {plugin.plugin}", state, plugin.reason, is_vital=False)
         return self.health.report()
 
     def administration(self) -> Administration:

@@ -42,3 +42,12 @@ def test_a_state_keeps_the_time_it_began() -> None:
     found = health.get("x")
     assert found is not None
     assert (found.since, found.reason) == (began, "second")
+
+
+def test_the_server_is_degraded_when_what_has_failed_is_not_vital() -> None:
+    health = Health()
+    health.set("store", State.OK)
+    health.set("plugin a", State.FAILED, "crashed", is_vital=False)
+    report = health.report()
+    assert report.state is State.DEGRADED
+    assert report.components[0].state is State.FAILED
