@@ -273,9 +273,11 @@ def _until(release_at: datetime | None) -> str:
 
 
 def _sent_copy(request: SendRequest, envelope: _Envelope, composition: Composition) -> SentCopy | None:
-    if not request.save_sent:
-        return None
-    return SentCopy(bcc_field(envelope.bcc, is_utf8=composition.needs_smtputf8))
+    try:
+        prefix = bcc_field(envelope.bcc, is_utf8=composition.needs_smtputf8)
+    except CompositionError as error:
+        raise APIError(error.code, str(error)) from None
+    return SentCopy(prefix) if request.save_sent else None
 
 
 def _error(refused: SubmissionRefused) -> APIError:

@@ -24,6 +24,8 @@ from mailcrane.message.sniff import sniff
 from mailcrane.message.trace import new_message_id
 
 _MAX_LINE_OCTETS = 76
+# RFC 5322 section 2.1.1: a line must not be longer, without its CRLF. Servers cut such lines, which breaks signatures.
+_MAX_HEADER_LINE_OCTETS = 998
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _FIELD_NAME = re.compile(r"[!-9;-~]+\Z")
 _USER_AGENT_NAMES = frozenset({"user-agent", "x-mailer"})
@@ -65,8 +67,8 @@ def compose(draft: Draft, *, hostname: str, now: datetime) -> Composition:
         now: Date where the draft has none.
 
     Raises:
-        CompositionError: the draft has neither text nor HTML, a control character where none may be, or a message id
-            without angle brackets.
+        CompositionError: the draft has neither text nor HTML, a control character where none may be, a message id
+            without angle brackets, or a word in a header field that is longer than a line may be.
     """
     if not draft.text and not draft.html:
         raise CompositionError("missingBody", "body", "at least one of text and HTML must be there")
@@ -86,9 +88,15 @@ def compose(draft: Draft, *, hostname: str, now: datetime) -> Composition:
 
 
 def bcc_field(recipients: Sequence[NamedMailbox], *, is_utf8: bool = False) -> bytes:
-    """Make the Bcc field that only the author's own copy has; empty without recipients."""
+    """Make the Bcc field that only the author's own copy has; empty without recipients.
+
+    Raises:
+        CompositionError: a name has a control character or is too long.
+    """
     if not recipients:
         return b""
+    for recipient in recipients:
+        _check_text("display name in bcc", recipient.name)
     return _header([("Bcc", fields_out.address_list("Bcc", recipients, is_utf8=is_utf8))])[:-2]
 
 
@@ -172,7 +180,13 @@ def _file(disposition: str, file: DraftFile, *, is_utf8: bool) -> _Body:
 
 
 def _header(fields: Sequence[tuple[str, str]]) -> bytes:
-    return "".join([f"{name}: {value}\r\n" for name, value in fields]).encode() + b"\r\n"
+    lines = [f"{name}: {value}\r\n".encode() for name, value in fields]
+    for (name, _), line in zip(fields, lines, strict=True):
+        if len(line) > _MAX_HEADER_LINE_OCTETS and max(map(len, line.split(b"\r\n"))) > _MAX_HEADER_LINE_OCTETS:
+            raise CompositionError(
+                "user", f"header {name}", f"does not fit on lines of {_MAX_HEADER_LINE_OCTETS} octets"
+            )
+    return b"".join(lines) + b"\r\n"
 
 
 # --- checks ---

@@ -12,6 +12,8 @@ from mailcrane.message.addresses import NamedMailbox, format_address, quote_phra
 # RFC 5322 section 2.1.1.
 _WIDTH = 77
 _MAX_LINE = 998
+# What is longer cannot be folded; as encoded words it can.
+_MAX_WORD = 800
 
 _TOKEN = re.compile(r"[!#$%&'*+\-.0-9A-Z^_`a-z{|}~]+\Z")
 # RFC 2231 section 7, attribute-char.
@@ -73,7 +75,7 @@ def _words(text: str, *, is_utf8: bool) -> Iterator[str]:
     for word in text.split(" "):
         if follows_encoded and not word:
             held += 1
-        elif is_utf8 or not encoded_word.needs_encoding(word):
+        elif (is_utf8 or not encoded_word.needs_encoding(word)) and len(word.encode()) <= _MAX_WORD:
             yield from [""] * held
             yield word
             follows_encoded, held = False, 0

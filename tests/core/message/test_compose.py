@@ -209,6 +209,45 @@ def test_a_large_file_is_composed_in_pieces() -> None:
 @pytest.mark.parametrize(
     ("fields", "field"),
     [
+        ({"headers": (HeaderField("X" * 1000, "a"),)}, f"header {'X' * 1000}"),
+        ({"message_id": f"<{'a' * 1000}@a.example>"}, "header Message-Id"),
+        ({"references": ("<1@a.example>", f"<{'a' * 1000}@a.example>")}, "header References"),
+        ({"to": (NamedMailbox("a" * 1000, _BOB.mailbox),)}, "header To"),
+        ({"attached_files": (DraftFile(b"x", "ä" * 200),)}, "header Content-Disposition"),
+        ({"attached_files": (DraftFile(b"x", content_type=f"text/plain; x={'y' * 1000}"),)}, "header Content-Type"),
+    ],
+)
+def test_a_header_field_that_does_not_fit_on_lines_is_refused(fields: dict[str, object], field: str) -> None:
+    with pytest.raises(CompositionError, match="998") as caught:
+        _compose(**fields)
+    assert (caught.value.code, caught.value.field) == ("user", field)
+
+
+def test_a_line_of_a_header_may_be_998_octets_long() -> None:
+    composition = _compose(headers=(HeaderField("X-Long", "a" * 990),))
+    assert max(map(len, composition.octets.split(b"\r\n"))) == 998
+
+
+@pytest.mark.parametrize("text", ["a" * 5000, "short " + "é" * 5000 + " short"])
+def test_a_word_that_is_too_long_for_a_line_is_encoded(text: str) -> None:
+    to_unicode = NamedMailbox("", Mailbox.parse("jörg@b.example"))
+    for to in (_BOB, to_unicode):
+        composition = _compose(to=(to,), subject=text, headers=(HeaderField("X-Long", text),))
+        assert max(map(len, composition.octets.split(b"\r\n"))) < 100
+        message = _parse(composition)
+        assert message["Subject"] == message["X-Long"] == text
+
+
+@pytest.mark.parametrize("name", ["a\r\nb", "a" * 1000])
+def test_a_bcc_name_is_checked_as_other_names_are(name: str) -> None:
+    with pytest.raises(CompositionError) as caught:
+        bcc_field([NamedMailbox(name, _BOB.mailbox)])
+    assert caught.value.code == "user"
+
+
+@pytest.mark.parametrize(
+    ("fields", "field"),
+    [
         ({"subject": "a\nb"}, "subject"),
         ({"author": NamedMailbox("a\x00b", _ANN.mailbox)}, "display name in from"),
         ({"to": (NamedMailbox("a\tb", _ANN.mailbox),)}, "display name in to"),
