@@ -5,13 +5,18 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import pytest
 import trio
 import trio.testing
 from click.testing import CliRunner
 
 from mailcrane.admin.control import serve_control
+from mailcrane.admin.errors import AdminError
+from mailcrane.admin.operations import run_named
+from mailcrane.admin.plugins import DeadEvents, EventsReplayed
 from mailcrane.cli.commands import cli
 from mailcrane.config import static
+from mailcrane.model.event import Event
 from mailcrane.model.receive import Placement
 from mailcrane.observe.health import State
 from mailcrane.plugin.base import Plugin
@@ -81,3 +86,39 @@ async def test_a_hook_that_is_left_out_is_in_the_health_until_it_works_again(
         )
         await trio.sleep(61)
         assert running.server.report_health().state is State.OK
+
+
+class TakesItLater(Plugin):
+    """Fails at every event until it is mended."""
+
+    name = "later"
+    is_mended = False
+
+    @hookimpl
+    async def message_stored(self, event: Event) -> None:
+        if not TakesItLater.is_mended:
+            raise ValueError("not yet")
+
+
+async def test_what_a_plugin_kept_failing_at_is_listed_and_told_once_more(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    TakesItLater.is_mended = False
+    async with server(TakesItLater) as running:
+        client = running.connect()
+        await client.hello()
+        assert (await client.send("you@there.example", "ann@here.example", CONTENT)).code == 250
+        await trio.sleep(3600)
+        administration = running.server.administration()
+        listed = await run_named(administration, "plugin_dead", {"plugin": "later"})
+        assert isinstance(listed, DeadEvents)
+        assert [(one.kind, one.account) for one in listed.events] == [("message_stored", "ann")]
+        assert "not yet" in listed.events[0].error
+        again = await run_named(administration, "plugin_replay", {"plugin": "later"})
+        assert again == EventsReplayed(told=0, failed=1)
+        TakesItLater.is_mended = True
+        again = await run_named(administration, "plugin_replay", {"plugin": "later"})
+        assert again == EventsReplayed(told=1, failed=0)
+        assert await run_named(administration, "plugin_dead", {"plugin": "later"}) == DeadEvents(0, ())
+        with pytest.raises(AdminError, match="not enabled"):
+            await run_named(administration, "plugin_replay", {"plugin": "nobody"})

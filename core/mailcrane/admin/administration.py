@@ -21,6 +21,7 @@ from mailcrane.message.dkim_keys import KeyUnusable, check_private_key
 from mailcrane.model.event import EventKind, NewEvent
 from mailcrane.observe.health import HealthReport
 from mailcrane.observe.log import get_log
+from mailcrane.plugin.notify import Notifier
 from mailcrane.store.errors import VersionChanged
 from mailcrane.store.store import Store
 from mailcrane.store.transaction import Transaction
@@ -48,6 +49,7 @@ class Administration:
         reload: Called after each change with the new configuration; returns when the server uses it.
         health: Tells how the running server is; None where none runs.
         stop: Begins to stop the running server and returns at once; None where none runs.
+        notifier: Tells plugins of events; None where no server runs.
     """
 
     def __init__(
@@ -59,12 +61,14 @@ class Administration:
         reload: Callable[[Configuration], Awaitable[None]] = _nobody_listens,
         health: Callable[[], HealthReport] | None = None,
         stop: Callable[[], None] | None = None,
+        notifier: Notifier | None = None,
     ) -> None:
         self.store = store
         self.static = static
         self.actor = actor
         self.health = health
         self.stop = stop
+        self.notifier = notifier
         self._reload = reload
 
     def acting_as(self, actor: str) -> Administration:

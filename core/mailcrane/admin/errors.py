@@ -15,3 +15,8 @@ class AdminError(Exception):
         super().__init__(message)
         self.code = code
         self.message = message
+
+
+def not_running() -> AdminError:
+    """Return the error of an operation that only a running server can do."""
+    return AdminError("not_running", "no server is running")

@@ -8,7 +8,7 @@ from typing import Any, Generic, TypeVar
 import msgspec
 from msgspec import Struct
 
-from mailcrane.admin import accounts, configuration, domains, queue, server
+from mailcrane.admin import accounts, configuration, domains, plugins, queue, server
 from mailcrane.admin.administration import Administration
 from mailcrane.admin.errors import AdminError
 from mailcrane.config.convert import ConfigError, convert
@@ -48,6 +48,10 @@ CONFIG_DIFF = Operation(
 CONFIG_APPLY = Operation(
     "config_apply", configuration.ApplyConfiguration, configuration.Difference, configuration.apply_configuration
 )
+PLUGIN_DEAD = Operation("plugin_dead", plugins.ListDeadEvents, plugins.DeadEvents, plugins.list_dead_events)
+PLUGIN_REPLAY = Operation(
+    "plugin_replay", plugins.ReplayEvents, plugins.EventsReplayed, plugins.replay_events, needs_server=True
+)
 HEALTH = Operation("health", server.GetHealth, server.ServerHealth, server.get_health, needs_server=True)
 LOG_LEVELS = Operation("log_levels", server.GetLogLevels, server.LogLevels, server.get_log_levels, needs_server=True)
 LOG_LEVEL_SET = Operation(
@@ -68,6 +72,8 @@ OPERATIONS: dict[str, Operation[Any, Any]] = {
         CONFIG_EXPORT,
         CONFIG_DIFF,
         CONFIG_APPLY,
+        PLUGIN_DEAD,
+        PLUGIN_REPLAY,
         HEALTH,
         LOG_LEVELS,
         LOG_LEVEL_SET,

@@ -9,7 +9,7 @@ from msgspec import Meta, Struct
 
 import mailcrane
 from mailcrane.admin.administration import Administration
-from mailcrane.admin.errors import AdminError
+from mailcrane.admin.errors import AdminError, not_running
 from mailcrane.observe import log
 from mailcrane.observe.health import ComponentHealth, State
 
@@ -58,7 +58,7 @@ class Stopping(Struct, frozen=True):
 async def get_health(administration: Administration, request: GetHealth) -> ServerHealth:
     """Return the health of the running server."""
     if administration.health is None:
-        raise _not_running()
+        raise not_running()
     report = administration.health()
     version = await administration.store.read(lambda transaction: transaction.configuration.version())
     return ServerHealth(report.state, mailcrane.__version__, os.getpid(), version, report.components)
@@ -83,10 +83,6 @@ async def set_log_level(administration: Administration, request: SetLogLevel) ->
 async def stop_server(administration: Administration, request: StopServer) -> Stopping:
     """Begin to stop the server; the answer comes before it ends."""
     if administration.stop is None:
-        raise _not_running()
+        raise not_running()
     administration.stop()
     return Stopping(os.getpid())
-
-
-def _not_running() -> AdminError:
-    return AdminError("not_running", "no server is running")

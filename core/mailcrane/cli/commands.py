@@ -27,6 +27,8 @@ PLUGINS = {
     "order": ("mailcrane.cli.plugins:order", "Show who is asked in each hook, in order."),
     "show": ("mailcrane.cli.plugins:show", "Show what a plugin implements and its configuration."),
     "check": ("mailcrane.cli.plugins:check", "Find what would keep plugins from starting."),
+    "dead": ("mailcrane.cli.plugins:dead", "List events that a plugin kept failing at."),
+    "replay": ("mailcrane.cli.plugins:replay", "Tell a plugin once more of such events."),
 }
 
 CONFIG = {

@@ -1,11 +1,13 @@
-"""``mailcrane plugins``. They read mailcrane.toml and the plugins themselves; no server is needed."""
+"""``mailcrane plugins``. Most read mailcrane.toml and the plugins themselves, and need no server."""
 
 from __future__ import annotations
 
 import click
 
+from mailcrane.admin.operations import PLUGIN_DEAD, PLUGIN_REPLAY
+from mailcrane.admin.plugins import ListDeadEvents, ReplayEvents
 from mailcrane.cli.output import json_option, write_json, write_pairs, write_table
-from mailcrane.cli.reach import static_config
+from mailcrane.cli.reach import run, static_config
 from mailcrane.config.describe import render_text
 from mailcrane.plugin.context import PluginServices
 from mailcrane.plugin.find import find_plugins
@@ -91,3 +93,31 @@ def check(context: click.Context, as_json: bool) -> None:
         if not problems:
             click.echo(f"{len(static.plugins.enabled)} plugins are well")
     context.exit(1 if any(problem.is_fatal for problem in problems) else 0)
+
+
+@click.command(short_help="List events that a plugin kept failing at.")
+@click.argument("name")
+@click.option("-n", "--limit", default=100, show_default=True, help="How many at most.")
+@json_option
+def dead(name: str, limit: int, as_json: bool) -> None:
+    """List the events that were set aside because the plugin NAME kept failing at them, the oldest first."""
+    answer = run(PLUGIN_DEAD, ListDeadEvents(name, limit))
+    if as_json:
+        write_json(answer.events)
+        return
+    write_table(
+        ("EVENT", "KIND", "ACCOUNT", "ENTRY", "SET ASIDE", "ERROR"),
+        [(one.id, one.kind, one.account, one.entry_id or "-", one.at, one.error) for one in answer.events],
+    )
+    if answer.count > len(answer.events):
+        click.echo(f"{answer.count - len(answer.events)} more", err=True)
+
+
+@click.command(short_help="Tell a plugin once more of such events.")
+@click.argument("name")
+@click.pass_context
+def replay(context: click.Context, name: str) -> None:
+    """Tell the plugin NAME once more of the events set aside for it. The exit code is 1 when it fails again at one."""
+    answer = run(PLUGIN_REPLAY, ReplayEvents(name))
+    click.echo(f"{answer.told} told, {answer.failed} still set aside")
+    context.exit(1 if answer.failed else 0)

@@ -127,6 +127,7 @@ class Server:
         self.web = listeners.WebServices(_web_apps(host, clock, self.report_health))
         self.web.check(static)
         self._web_sockets: dict[str, list[trio.SocketListener]] = {}
+        self._notifier = Notifier(store, hooks)
         self.scheduler: Scheduler | None = None
         self.ready = trio.Event()
         self._stop = trio.Event()
@@ -169,7 +170,14 @@ class Server:
 
     def administration(self) -> Administration:
         """Return what operations on this server are functions of."""
-        return Administration(self.store, self.static, reload=self.use, health=self.report_health, stop=self.stop)
+        return Administration(
+            self.store,
+            self.static,
+            reload=self.use,
+            health=self.report_health,
+            stop=self.stop,
+            notifier=self._notifier,
+        )
 
     async def run(
         self,
@@ -225,7 +233,7 @@ class Server:
                 nursery.start_soon(self.store.watch)
                 nursery.start_soon(self._follow_configuration)
                 nursery.start_soon(self._keep_house)
-                await nursery.start(Notifier(self.store, hooks).run)
+                await nursery.start(self._notifier.run)
                 await nursery.start(dispatcher.run)
                 if control_path:
                     await nursery.start(serve_control, self.administration(), control_path)
