@@ -11,7 +11,7 @@ import binascii
 import trio
 
 from mailcrane.api import Identity, LoginRefused, PluginContext
-from mailcrane.api.http import ASGIApp, Receive, Scope, Send, drain, header, request_context, respond
+from mailcrane.api.http import ASGIApp, Headers, Receive, Scope, Send, drain, header, request_context, respond
 from mailcrane_webapi.config import WebAPIConfig
 from mailcrane_webapi.form import Disconnected, read_form
 from mailcrane_webapi.send import Sender
@@ -55,11 +55,11 @@ class WebAPI:
         elif scope["method"] == "POST":
             await self._call(scope, receive, send)
         else:
-            await _refuse(receive, send, 405)
+            await _refuse(receive, send, 405, headers=((b"allow", b"GET, POST"),))
 
     async def _redirect(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["method"] != "GET":
-            await _refuse(receive, send, 405)
+            await _refuse(receive, send, 405, headers=((b"allow", b"GET"),))
             return
         location = f"{scope['root_path']}{_VERSION_PATH}".encode("latin-1", "replace")
         await respond(send, 303, headers=((b"location", location),))
@@ -84,7 +84,7 @@ class WebAPI:
         """Check the basic authentication; None when it was refused and that is answered."""
         credentials = _basic_credentials(header(scope, b"authorization"))
         if credentials is None:
-            await _refuse(receive, send, 401, "401 unauthorized: missing basic authentication\n")
+            await _refuse(receive, send, 401, "401 unauthorized: missing basic authentication\n", headers=_CHALLENGE)
             return None
         request = request_context(scope)
         if not request.may_log_in:
@@ -100,7 +100,7 @@ class WebAPI:
             if refused.reason == "error" or refused.reply.is_transient_failure:
                 raise APIError("server", "checking credentials failed") from None
             reason = f"login disabled: {refused.reply.text}" if refused.reason == "logindisabled" else "bad credentials"
-            await _refuse(receive, send, 401, f"401 unauthorized: {reason}\n")
+            await _refuse(receive, send, 401, f"401 unauthorized: {reason}\n", headers=_CHALLENGE)
             return None
 
     async def _execute(self, scope: Scope, receive: Receive, send: Send, identity: Identity) -> None:
@@ -130,9 +130,9 @@ class WebAPI:
         await respond(send, 200, encode(response), content_type=_JSON)
 
 
-async def _refuse(receive: Receive, send: Send, status: int, text: str = "") -> None:
+async def _refuse(receive: Receive, send: Send, status: int, text: str = "", *, headers: Headers = ()) -> None:
     await drain(receive, _DRAIN_OCTETS)
-    await respond(send, status, text, headers=_CHALLENGE if status == 401 else ())
+    await respond(send, status, text, headers=headers)
 
 
 def _basic_credentials(value: bytes | None) -> tuple[str, str] | None:

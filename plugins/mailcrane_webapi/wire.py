@@ -18,6 +18,7 @@ from msgspec import Meta, Struct, field
 Instant = Annotated[datetime, Meta(tz=True)]
 
 _JSON_WHITE_SPACE = " \t\r\n"
+_MAX_DIGITS = 20
 
 
 class APIError(Exception):
@@ -148,7 +149,12 @@ def _refuse_constant(name: str) -> NoReturn:
     raise ValueError(f"invalid value {name}")
 
 
-_decoder = json.JSONDecoder(object_pairs_hook=_Object, parse_constant=_refuse_constant)
+def _parse_integer(digits: str) -> int:
+    # No field of ours is a number; Python refuses to read very long ones, in words for Python programmers.
+    return int(digits[:_MAX_DIGITS])
+
+
+_decoder = json.JSONDecoder(object_pairs_hook=_Object, parse_constant=_refuse_constant, parse_int=_parse_integer)
 
 
 def _with_canonical_names(value: Any, kind: Any) -> Any:

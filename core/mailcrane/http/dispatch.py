@@ -122,6 +122,11 @@ class Dispatcher:
         if client_ip is None:
             await self._refuse(receive, response, 500)
             return "(no client address)"
+        if header(scope, b"transfer-encoding") is not None and header(scope, b"content-length") is not None:
+            # RFC 9112 section 6.3: may be an attempt to smuggle a request past a proxy, which may have believed the
+            # length. What follows on the connection is not to be read as a request.
+            await self._refuse(receive, response, 400, ((b"connection", b"close"),))
+            return "(bad framing)"
         if self._limiter is not None and not self._limiter.add(client_ip):
             await self._refuse(receive, response, 429)
             return "(ratelimited)"

@@ -93,6 +93,12 @@ async def test_an_unknown_path_is_404() -> None:
     assert answer.headers[b"content-type"].startswith(b"text/plain")
 
 
+async def test_a_request_with_a_length_and_chunks_is_refused_and_the_last_of_its_connection() -> None:
+    headers = [(b"content-length", b"5"), (b"transfer-encoding", b"chunked")]
+    answer = await ask(dispatcher(), "/webapi/", method="POST", headers=headers)
+    assert (answer.status, answer.headers[b"connection"]) == (400, b"close")
+
+
 async def test_internal_services_have_security_headers_and_others_have_not() -> None:
     headers = (await ask(dispatcher(), "/webapi/")).headers
     assert headers[b"x-frame-options"] == b"deny"

@@ -257,6 +257,11 @@ async def test_json_that_is_wrong_is_a_protocol_error(api: API, text: str) -> No
     assert (await api.call(text)).code == "protocol"
 
 
+async def test_what_is_told_of_a_long_number_is_for_people_who_do_not_know_python(api: API) -> None:
+    answer = await api.call('{"Text": ' + "9" * 5000 + "}")
+    assert answer.json["Message"] == "parsing request: Expected `str | null`, got `int` - at `$.Text`"
+
+
 @pytest.mark.parametrize("request_", [b'{"Text": "a\xff", "To": []}', rb'{"Text": "a\ud800", "To": []}'])
 async def test_text_that_is_no_unicode_is_replaced(api: API, request_: bytes) -> None:
     assert (await api.call(request_.replace(b"[]", json.dumps(YOU).encode()))).status == 200
