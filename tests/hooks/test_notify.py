@@ -16,6 +16,7 @@ from mailcrane.plugin.base import Plugin
 from mailcrane.plugin.data import StoredPluginData
 from mailcrane.plugin.notify import MISSED, Notifier, Replayed
 from mailcrane.plugin.policy import hookimpl
+from mailcrane.store.errors import DiskFull
 from mailcrane.store.housekeeping import sweep
 from mailcrane.store.sqlite import open_sqlite
 from mailcrane.store.store import Store
@@ -243,3 +244,28 @@ async def test_what_a_plugin_keeps_is_stored(
     plugin = type("P", (Plugin,), {"name": "p", "start": start})
     async with running_plugins(plugin, services=plugin_services(data=StoredPluginData(store))):
         pass
+
+
+async def test_a_full_disk_holds_it_up_and_does_not_end_it(
+    store: Store, autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[Any] = []
+    write = store.write
+    left = 5
+
+    async def full(unit: Any, *, key: str) -> Any:
+        nonlocal left
+        if key.startswith("plugin:") and left:
+            left -= 1
+            raise DiskFull("no space left")
+        return await write(unit, key=key)
+
+    async def during() -> None:
+        monkeypatch.setattr(store, "write", full)
+        await record(store, ("me", STORED, 1), ("you", STORED, 2))
+
+    await run_for(store, 3600, listener(seen, fails=lambda event: event.account == "you"), during=during)
+    assert not left
+    assert ("me", 1) in seen
+    assert await store.read(lambda tx: tx.events.accounts_behind("listener")) == {}
+    assert await store.read(lambda tx: tx.events.count_dead("listener")) == 1

@@ -26,6 +26,7 @@ from mailcrane.plugin.caller import Hooks, Notify
 from mailcrane.plugin.errors import HookFailed
 from mailcrane.plugin.implementation import Implementation
 from mailcrane.store.errors import UnknownAccount
+from mailcrane.store.persistence import write_persistently
 from mailcrane.store.store import Store
 from mailcrane.store.transaction import Transaction
 
@@ -264,7 +265,7 @@ class _Feed:
             with contextlib.suppress(UnknownAccount):  # Removed meanwhile, and its events with it.
                 tx.events.dead_letter(self.plugin, event, f"{failure.hook}: {failure.reason}")
 
-        await self._store.write(set_aside, key=self._key)
+        await write_persistently(self._store, set_aside, key=self._key)
 
     async def _advance(self, positions: dict[str, int]) -> None:
         def advance(tx: Transaction) -> None:
@@ -273,4 +274,4 @@ class _Feed:
                     tx.events.advance(self.plugin, account, number)
 
         if positions:
-            await self._store.write(advance, key=self._key)
+            await write_persistently(self._store, advance, key=self._key)
