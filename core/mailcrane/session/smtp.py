@@ -66,6 +66,9 @@ _GOODBYE_SECONDS = 2.0
 _LINGER_OCTETS = 65536
 _RECEIVE_OCTETS = 32768
 
+# Replies that say that the mail system failed, not the client (RFC 3463 section 3.4): nobody is slowed down for those.
+_OUR_FAULT = "4.3."
+
 _FAILED = Reply.make(421, "4.3.0", "Local error, closing the connection")
 _UNKNOWN_IN_COMPANY = Reply.make(452, "4.5.3", "One recipient at a time, please send this one separately")
 
@@ -371,7 +374,8 @@ class SMTPSession:
             self._transaction = None
         else:
             self._log_refusal(reply)
-            self._slow_down()
+            if not reply.enhanced_status_code.startswith(_OUR_FAULT):
+                self._slow_down()
             await self._drop_transaction()
         self._server.reply(reply)
 

@@ -13,6 +13,7 @@ from mailcrane.model.reply import Reply
 from mailcrane.model.session import SessionInfo
 from mailcrane.plugin.base import Plugin
 from mailcrane.plugin.policy import hookimpl
+from mailcrane.store.errors import DiskFull
 from mailcrane.testing.in_memory import PASSWORD, ROWS, server
 
 MESSAGE = b"From: <you@there.example>\r\nTo: <ann@here.example>\r\nSubject: hi\r\n\r\nHello.\r\n"
@@ -174,6 +175,26 @@ async def test_the_limit_counts_for_waiting_and_not_for_our_own_work(autojump_cl
         await client.hello()
         reply = await client.send("you@there.example", "x-timeout@here.example", MESSAGE)
     assert reply.code == 451
+
+
+async def test_what_is_not_taken_by_our_own_fault_is_said_at_once(
+    autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with server() as running:
+        client = running.connect("smtp")
+        await client.hello()
+
+        async def full(unit: object, *, key: str) -> None:
+            raise DiskFull("no space left")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(running.store, "write", full)
+            begin = trio.current_time()
+            reply = await client.send("you@there.example", "ann@here.example", MESSAGE)
+            assert (reply.code, reply.enhanced_status_code) == (452, "4.3.1")
+        reply = await client.send("you@there.example", "ann@here.example", MESSAGE)
+        assert reply.code == 250
+        assert trio.current_time() == begin
 
 
 async def test_pipelined_commands_are_answered_in_one_piece(autojump_clock: trio.testing.MockClock) -> None:
