@@ -12,6 +12,7 @@ from datetime import datetime
 
 import trio
 from msgspec import Struct
+from msgspec.structs import replace
 
 from mailcrane.config.directory import Directory
 from mailcrane.message import trace
@@ -32,7 +33,7 @@ from mailcrane.observe.log import get_log
 from mailcrane.observe.metrics import Counter
 from mailcrane.plugin.caller import Hooks
 from mailcrane.plugin.errors import HookFailed
-from mailcrane.receive.content import LargeContent
+from mailcrane.receive.content import ContentCollector, LargeContent
 from mailcrane.receive.incoming import BUDGET_SECONDS, queued_events
 from mailcrane.receive.storing import Storable, origin_of
 from mailcrane.smtp import replies
@@ -119,12 +120,29 @@ class SubmissionReceiver:
         """
         protocol = submission.session.protocol
         try:
-            accepted = await self._submit(submission)
+            if isinstance(submission.content, BytesContent | LargeContent):
+                accepted = await self._submit(submission)
+            else:
+                accepted = await self._stage_and_submit(submission)
         except SubmissionRefused as refused:
             _submitted.inc(protocol, refused.code)
             raise
         _submitted.inc(protocol, "ok")
         return accepted
+
+    async def _stage_and_submit(self, submission: Submission) -> SubmissionAccepted:
+        """Store content of another kind piece by piece first: no unit is as large as a message may be."""
+        collector = ContentCollector(self._store)
+        try:
+            async for chunk in submission.content.chunks():
+                if collector.add(chunk):
+                    await collector.flush()
+            return await self._submit(replace(submission, content=await collector.finish()))
+        except DiskFull:
+            raise SubmissionRefused("server", replies.STORAGE_FULL) from None
+        finally:
+            # What was adopted is not touched.
+            await collector.drop()
 
     async def _submit(self, submission: Submission) -> SubmissionAccepted:
         header = _read_header(submission)

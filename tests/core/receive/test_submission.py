@@ -68,6 +68,53 @@ async def content_of(running: RunningServer, entry_id: int) -> bytes:
     return await running.store.read(read)
 
 
+class ManyPieces:
+    """Content that an API composed and never joined."""
+
+    size_octets = 30 * 100_000 + 26
+    header = b"From: ann@here.example\r\n"
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        yield self.header + b"\r\n"
+        for number in range(30):
+            yield b"%d" % (number % 10) * 99_998 + b"\r\n"
+
+
+async def staged(running: RunningServer) -> int:
+    """How many contents are staged or unused: what housekeeping would remove now."""
+    later = running.clock.now() + timedelta(days=9)
+    found: int = await running.store.write(lambda tx: tx.content.sweep(before=later, limit=100), key="k")
+    return found
+
+
+async def test_large_content_of_an_api_is_stored_in_many_units(autojump_clock: trio.testing.MockClock) -> None:
+    async with held_server() as running:
+        before = running.store.statistics.units
+        submission = replace(made(b"", received_at=running.clock.now()), content=ManyPieces())
+        [entry] = (await running.server.submissions.submit(submission)).entries
+        assert running.store.statistics.units - before > 3_000_000 / (512 * 1024)
+        found = await running.store.read(lambda tx: tx.queue.get(entry.entry_id))
+        assert found is not None
+        octets = await content_of(running, entry.entry_id)
+        assert found.size_octets == len(octets) + ManyPieces.size_octets
+        assert await staged(running) == 0
+
+
+async def test_large_content_that_is_refused_leaves_nothing_behind(autojump_clock: trio.testing.MockClock) -> None:
+    class Refusing(Plugin):
+        name = "refusing"
+
+        @hookimpl
+        async def judge_message(self, message: Any, recipient: Any, assessments: Any) -> Judgement:
+            return Judgement(Verdict.REFUSE, "no")
+
+    async with held_server(Refusing) as running:
+        submission = replace(made(b"", received_at=running.clock.now()), content=ManyPieces())
+        with pytest.raises(SubmissionRefused):
+            await running.server.submissions.submit(submission)
+        assert await staged(running) == 0
+
+
 async def test_missing_fields_are_added_and_trace_fields_stand_in_order(autojump_clock: trio.testing.MockClock) -> None:
     async with held_server() as running:
         accepted = await submit(running, b"From: ann@here.example\r\n" + BODY)
