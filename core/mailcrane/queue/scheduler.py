@@ -21,7 +21,7 @@ from mailcrane.plugin.caller import Hooks
 from mailcrane.queue.attempt import Attempter
 from mailcrane.queue.grouping import group
 from mailcrane.queue.schedule import next_due_at
-from mailcrane.store.errors import StoreClosed, StoreError, StoreFailed
+from mailcrane.store.errors import CommitFailed, DiskFull, StoreClosed, StoreError, StoreFailed
 from mailcrane.store.records import Leased, Worker
 from mailcrane.store.store import Store
 from mailcrane.store.transaction import Transaction
@@ -237,7 +237,11 @@ class Scheduler:
             for leased in members:
                 transaction.queue.reschedule(leased.entry.id, leased.token, leased.entry.due_at)
 
-        await self._store.write(put_back, key=TOPIC)
+        try:
+            await self._store.write(put_back, key=TOPIC)
+        except (DiskFull, CommitFailed) as error:
+            # The next start frees them, as after a crash.
+            log.warning("leases are left to the next start", problem=str(error))
 
     def _hold(self, leased: Leased) -> None:
         self._held[leased.entry.id] = leased

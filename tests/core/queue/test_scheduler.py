@@ -13,6 +13,7 @@ from mailcrane.config.rows import Account, Domain, Route, Settings
 from mailcrane.model.delivery import Delivery, Outcome, RecipientResult
 from mailcrane.model.event import EventKind
 from mailcrane.model.reply import Reply
+from mailcrane.store.errors import DiskFull
 
 DELIVERED = RecipientResult.from_reply(Reply.make(250, "2.0.0", "taken"))
 DEFERRED = RecipientResult.from_reply(Reply.make(451, "4.3.0", "later"))
@@ -171,6 +172,26 @@ async def test_deliveries_that_take_too_long_after_stop_are_cancelled_and_stay_c
     assert entry.attempts == 1
     assert await world.event_kinds() == []
     await world.run_for("first", minutes=10)
+    assert [delivery.attempt for delivery in world.transport.deliveries] == [1, 2]
+
+
+async def test_a_stop_while_the_disk_is_full_leaves_the_lease_to_the_next_start(
+    world: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await world.queue()
+    world.transport.acts = [hang]
+    scheduler = world.make_scheduler()
+
+    async def full(unit: object, *, key: str) -> None:
+        raise DiskFull("no space left")
+
+    with monkeypatch.context() as patch:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(lambda: scheduler.run(stop_seconds=30))
+            await trio.sleep(1)
+            patch.setattr(world.store, "write", full)
+            scheduler.stop()
+    await world.run_for("second", minutes=10)
     assert [delivery.attempt for delivery in world.transport.deliveries] == [1, 2]
 
 
