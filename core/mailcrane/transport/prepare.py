@@ -15,13 +15,17 @@ from msgspec import Struct
 
 from mailcrane.config.directory import Directory
 from mailcrane.model.delivery import Entry, OutgoingContent
+from mailcrane.observe.log import get_log
 from mailcrane.plugin.caller import Hooks
 from mailcrane.store.content import StoredContent
+from mailcrane.store.errors import CommitFailed, DiskFull
 from mailcrane.store.records import PreparedHeader
 from mailcrane.store.store import Store
 from mailcrane.store.transaction import Transaction
 from mailcrane.transport.content import PreparedContent, apply_edit, merge_edits
 from mailcrane.transport.sign import has_selectors, sign
+
+log = get_log(__name__)
 
 
 class Prepared(Struct, frozen=True):
@@ -83,8 +87,13 @@ class ContentPreparer:
             async with lock:
                 prepared = await self._prepare(entry, transport, variant)
                 if prepared.to_store is not None:
-                    await self._store.write(prepared.store, key="queue")
-                    prepared = Prepared(prepared.content, entry.content_id, variant)
+                    try:
+                        await self._store.write(prepared.store, key="queue")
+                    except (DiskFull, CommitFailed) as error:
+                        # The next one makes it anew, which is better than to hold up mail.
+                        log.warning("a prepared header cannot be kept", entry=entry.id, problem=str(error))
+                    else:
+                        prepared = Prepared(prepared.content, entry.content_id, variant)
                 return prepared
         finally:
             if not lock.statistics().tasks_waiting and not lock.locked():

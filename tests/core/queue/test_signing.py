@@ -14,6 +14,7 @@ from mailcrane.config.rows import DKIMKey
 from mailcrane.message.dkim_keys import dns_record, generate_key
 from mailcrane.model.delivery import Outcome, RecipientResult
 from mailcrane.observe.secret import Secret
+from mailcrane.store.errors import DiskFull
 from mailcrane.transport.sign import sign
 
 PEM = generate_key("rsa")
@@ -112,6 +113,23 @@ async def test_entries_that_share_content_share_its_signature(signing: Any, monk
     assert len(set(signing.transport.octets)) == 1
     # What was prepared goes with the content.
     assert await signing.store.read(lambda transaction: transaction.content.prepared(1, "")) is None
+
+
+async def test_a_signature_that_cannot_be_kept_holds_up_no_delivery(
+    signing: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write = signing.store.write
+
+    async def full(unit: Any, *, key: str) -> Any:
+        if getattr(unit, "__qualname__", "") == "Prepared.store":
+            raise DiskFull("no space left")
+        return await write(unit, key=key)
+
+    monkeypatch.setattr(signing.store, "write", full)
+    await signing.queue("you@d1.example", "you@d2.example")
+    await signing.run_for(seconds=1)
+    assert len(signing.transport.octets) == 2
+    assert all(is_verified(octets) for octets in signing.transport.octets)
 
 
 async def test_a_signature_is_kept_for_the_next_attempt(signing: Any) -> None:
