@@ -18,7 +18,7 @@ from mailcrane.config.directory import Directory
 from mailcrane.message import trace
 from mailcrane.message.addresses import parse_address_list
 from mailcrane.message.content import BytesContent
-from mailcrane.message.header import Header, HeaderError, parse_header
+from mailcrane.message.header import MAX_HEADER_OCTETS, Header, HeaderError, parse_header
 from mailcrane.model.address import AddressError, Mailbox, ReversePath
 from mailcrane.model.message import HeaderField
 from mailcrane.model.receive import Identity, Judgement, ReceivedMessage, Recipient, RelayDestination, Verdict
@@ -52,6 +52,7 @@ _MAX_LOCAL_PART_OCTETS = 64
 _RELAY = RelayDestination()
 
 _NO_SEPARATOR = Reply.make(554, "5.6.0", "The message has no empty line between its header and its body")
+_TOO_LONG = Reply.make(554, "5.6.0", "The header is too long")
 _BAD_FROM = Reply.make(550, "5.7.1", "The message must have one From field with one address")
 _NOT_YOURS = Reply.make(550, "5.7.1", "The address in the From field does not belong to your account")
 _DOMAIN_DISABLED = Reply.make(451, "4.3.0", "Mail from this domain is not taken at the moment")
@@ -368,7 +369,9 @@ def _read_header(submission: Submission) -> Header:
     else:
         is_terminated = not isinstance(content, LargeContent) or content.inspection.is_terminated
     if not is_terminated:
-        raise SubmissionRefused("malformedMessage", _NO_SEPARATOR)
+        # A header past its limits is not read to its end, so that it counts as not terminated as well.
+        is_too_long = len(octets) > MAX_HEADER_OCTETS or b"\r\n\r\n" in octets
+        raise SubmissionRefused("malformedMessage", _TOO_LONG if is_too_long else _NO_SEPARATOR)
     try:
         return parse_header(octets)
     except HeaderError as error:

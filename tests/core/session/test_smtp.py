@@ -291,6 +291,20 @@ async def test_a_reverse_path_of_somebody_else_is_refused(autojump_clock: trio.t
         assert (await client.command("MAIL FROM:<>")).code == 250
 
 
+@pytest.mark.parametrize("fields", [(b"X: " + b"x" * 900 + b"\r\n") * 1200, b"X: x\r\n" * 10_001])
+async def test_a_submitter_is_told_that_a_header_is_too_long(
+    fields: bytes, autojump_clock: trio.testing.MockClock
+) -> None:
+    async with server() as running:
+        client = running.connect("submission")
+        await client.hello()
+        await client.log_in("ann@here.example", PASSWORD)
+        content = b"From: ann@here.example\r\n" + fields + b"\r\n" + b"Hello.\r\n" * 40_000
+        reply = await client.send("ann@here.example", "you@there.example", content)
+    assert (reply.code, reply.enhanced_status_code) == (554, "5.6.0")
+    assert "header is too long" in reply.text
+
+
 async def test_an_unknown_user_of_ours_is_told_to_a_submitter_at_once(autojump_clock: trio.testing.MockClock) -> None:
     async with server() as running:
         client = running.connect("submission")
