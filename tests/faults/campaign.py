@@ -35,7 +35,7 @@ hostname = "mail.here.example"
 data_dir = "{data_dir}"
 
 [log]
-level = "warning"
+level = "{log_level}"
 
 [plugins]
 enabled = ["transports", "webapi"{plugins}]
@@ -223,23 +223,53 @@ def slow_load(campaign: Campaign, nursery: trio.Nursery) -> None:
         )
 
 
-LOADS: dict[str, Load] = {"mixed": mixed_load, "large": large_load, "slow": slow_load}
+def trouble_load(campaign: Campaign, nursery: trio.Nursery) -> None:
+    """Every way in, and more of what the plugin fails at."""
+    mixed_load(campaign, nursery)
+    nursery.start_soon(
+        partial(speak_smtp, campaign.ports["relay"], campaign.ledger, "relay", messages=8, kind="trouble")
+    )
+
+
+LOADS: dict[str, Load] = {"mixed": mixed_load, "large": large_load, "slow": slow_load, "trouble": trouble_load}
 
 
 @asynccontextmanager
-async def campaigning(directory: Path, *, seed: str, has_witness: bool = True) -> AsyncIterator[Campaign]:
-    """Make a server's directory and the world around it; they last for the length of the block."""
+async def campaigning(
+    directory: Path,
+    *,
+    seed: str,
+    has_witness: bool = True,
+    log_level: str = "warning",
+    data_dir: Path | None = None,
+) -> AsyncIterator[Campaign]:
+    """Make a server's directory and the world around it; they last for the length of the block.
+
+    Args:
+        directory: Everything is in here, the data directory too unless `data_dir` names another.
+        seed: For what the clients send.
+        has_witness: Whether the server has the plugin.
+        log_level: Of the server.
+        data_dir: Exists and is empty.
+    """
     sink, receiver = Sink(), Receiver()
     async with listening(sink) as sink_port, listening(receiver) as receiver_port:
         ports = {"mx": 0, "relay": 0, "web": 0}
         free = _free_ports(len(ports))
         ports = dict(zip(ports, free, strict=True))
         campaign = Campaign(directory, sink, receiver, ports, seed)
-        campaign.data_dir.mkdir()
+        if data_dir is None:
+            campaign.data_dir.mkdir()
+        else:
+            campaign.data_dir = data_dir
         await _fill(campaign.data_dir / DATABASE, f"http://127.0.0.1:{receiver_port}/hook")
         campaign.config.write_text(
             _CONFIG.format(
-                data_dir=campaign.data_dir, plugins=', "witness"' if has_witness else "", sink=sink_port, **ports
+                data_dir=campaign.data_dir,
+                log_level=log_level,
+                plugins=', "witness"' if has_witness else "",
+                sink=sink_port,
+                **ports,
             )
         )
         yield campaign

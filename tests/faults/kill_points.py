@@ -46,8 +46,8 @@ class Point:
         counts: Whether a run of the unit, with its result, is one that the point means.
         hits: Which runs of the unit the server is killed at, each in a life of its own.
         needs: Another point that is killed at in the life before, where a unit only finds work after a crash there.
-        load: What the clients send: ``mixed``; ``large``: also much that is staged; ``slow``: only what the next hop
-            is slow to take.
+        load: What the clients send: ``mixed``; ``large``: also much that is staged; ``slow``: also what the next hop is
+            slow to take; ``trouble``: also what the plugin fails at.
         is_stopping: Whether the server is asked to stop once mail is under way.
     """
 
@@ -163,6 +163,7 @@ POINTS: Final = (
         f"{_FEED}._set_aside",
         f"{_FEED}._set_aside.<locals>.set_aside",
         hits=(1, 2, 3),
+        load="trouble",
     ),
     # --- beside it ---
     Point(

@@ -14,6 +14,7 @@ from lines import Lines
 
 LOGIN, PASSWORD = "ann@here.example", "correct horse"
 FOLDER_ADDRESS = "bob@here.example"
+_CREDENTIALS = base64.b64encode(f"{LOGIN}:{PASSWORD}".encode()).decode()
 
 _LINE = "A mail crane held out the mail bag to the night train.\r\n"
 _LARGE_LINES = 5500  # 300 KB: more than one chunk
@@ -70,7 +71,7 @@ class Ledger:
             paths: tuple[str, ...] = (FOLDER_ADDRESS,)
         else:
             kinds = ("ok", "soft", "hard", "trouble")
-            kind = kind or self._choose.choices(kinds, (80, 8, 8, 4))[0]
+            kind = kind or self._choose.choices(kinds, (72, 14, 8, 6))[0]
             # Several recipients share their content and its signature.
             count = 2 if way == "send" and self._choose.random() < 0.3 else 1
             paths = tuple(f"{kind}-{token}.{number}@sink.example" for number in range(count))
@@ -96,24 +97,31 @@ async def speak_smtp(
     try:
         while number < messages:
             async with await trio.open_tcp_stream("127.0.0.1", port) as stream:
-                lines = Lines(stream)
-                await _replies(lines, 1)
-                await stream.send_all(b"EHLO client.example\r\n")
-                await _replies(lines, 1)
+                lines = await greet(stream)
                 while number < messages:
                     number += 1
                     message = ledger.begin(way, is_large=is_large, kind=kind)
                     if abort_every and number % abort_every == 0:
-                        await _send(stream, lines, ledger, message, is_whole=False)
+                        await send_message(stream, lines, ledger, message, is_whole=False)
                         break
-                    await _send(stream, lines, ledger, message)
+                    await send_message(stream, lines, ledger, message)
     except (OSError, trio.BrokenResourceError, _ServerIsGone):
         return
 
 
-async def _send(
-    stream: trio.SocketStream, lines: Lines, ledger: Ledger, message: Message, is_whole: bool = True
+async def greet(stream: trio.SocketStream) -> Lines:
+    """Begin an SMTP session."""
+    lines = Lines(stream)
+    await _replies(lines, 1)
+    await stream.send_all(b"EHLO client.example\r\n")
+    await _replies(lines, 1)
+    return lines
+
+
+async def send_message(
+    stream: trio.SocketStream, lines: Lines, ledger: Ledger, message: Message, *, is_whole: bool = True
 ) -> None:
+    """Send a message in an SMTP session, and note its answer."""
     path = message.paths[0]
     await stream.send_all(f"MAIL FROM:<{LOGIN}>\r\nRCPT TO:<{path}>\r\nDATA\r\n".encode())
     replies = await _replies(lines, 3)
@@ -145,34 +153,37 @@ async def _replies(lines: Lines, count: int) -> list[str]:
 
 async def speak_http(port: int, ledger: Ledger, *, messages: int) -> None:
     """Call Send over one connection, until so many are sent or the server is gone."""
-    credentials = base64.b64encode(f"{LOGIN}:{PASSWORD}".encode()).decode()
     try:
         async with await trio.open_tcp_stream("127.0.0.1", port) as stream:
             lines = Lines(stream)
             for _ in range(messages):
-                message = ledger.begin("send")
-                request = {
-                    "To": [{"Address": path} for path in message.paths],
-                    "Subject": message.token,
-                    "Text": body_of(message.token).decode(),
-                }
-                body = urllib.parse.urlencode({"request": json.dumps(request)}).encode()
-                head = (
-                    f"POST /webapi/v0/Send HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nAuthorization: Basic {credentials}\r\n"
-                    f"Content-Type: application/x-www-form-urlencoded\r\nContent-Length: {len(body)}\r\n\r\n"
-                )
-                await stream.send_all(head.encode() + body)
-                response = await lines.until(b"\r\n\r\n")
-                if not response:
-                    return
-                length = int(response.lower().partition(b"content-length:")[2].partition(b"\r\n")[0])
-                answer = await lines.octets(length)
-                if response.startswith(b"HTTP/1.1 200 ") and len(answer) == length:
-                    message.is_answered = True
-                else:
-                    ledger.refusals.append(f"{response[:12].decode()} {answer.decode()}")
-    except (OSError, trio.BrokenResourceError):
+                await call_send(stream, lines, ledger, ledger.begin("send"))
+    except (OSError, trio.BrokenResourceError, _ServerIsGone):
         return
+
+
+async def call_send(stream: trio.SocketStream, lines: Lines, ledger: Ledger, message: Message) -> None:
+    """Call Send over a connection that stays open, and note the answer."""
+    request = {
+        "To": [{"Address": path} for path in message.paths],
+        "Subject": message.token,
+        "Text": body_of(message.token).decode(),
+    }
+    body = urllib.parse.urlencode({"request": json.dumps(request)}).encode()
+    head = (
+        f"POST /webapi/v0/Send HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Basic {_CREDENTIALS}\r\n"
+        f"Content-Type: application/x-www-form-urlencoded\r\nContent-Length: {len(body)}\r\n\r\n"
+    )
+    await stream.send_all(head.encode() + body)
+    response = await lines.until(b"\r\n\r\n")
+    if not response:
+        raise _ServerIsGone
+    length = int(response.lower().partition(b"content-length:")[2].partition(b"\r\n")[0])
+    answer = await lines.octets(length)
+    if response.startswith(b"HTTP/1.1 200 ") and len(answer) == length:
+        message.is_answered = True
+    else:
+        ledger.refusals.append(f"{response[9:12].decode()} {answer.decode()}")
 
 
 class _ServerIsGone(Exception):

@@ -94,12 +94,12 @@ static const char *followed(int at, const char *path, char *buffer) {
 
 static uint32_t id_of(int fd) { return journal >= 0 && fd >= 0 && fd < MOST_FDS ? ids[fd] : 0; }
 
-/* Noted before it leaves the process. */
-static void mark(const void *octets, size_t length) {
+/* Noted before it leaves the process, with its file descriptor in the place of the id. */
+static void mark(int fd, const void *octets, size_t length) {
   int error = errno;
   if (!has_marks || journal < 0) return;
   pthread_mutex_lock(&mutex);
-  put('M', 0, 0, length, octets, length < MARK_OCTETS ? length : MARK_OCTETS);
+  put('M', 0, fd, length, octets, length < MARK_OCTETS ? length : MARK_OCTETS);
   pthread_mutex_unlock(&mutex);
   errno = error;
 }
@@ -168,7 +168,7 @@ ssize_t write(int fd, const void *octets, size_t length) {
   uint32_t id = id_of(fd);
   if (!real) real = REAL(write);
   if (!id) {
-    mark(octets, length);
+    mark(fd, octets, length);
     return real(fd, octets, length);
   }
   pthread_mutex_lock(&mutex);
@@ -181,7 +181,7 @@ ssize_t write(int fd, const void *octets, size_t length) {
 ssize_t send(int fd, const void *octets, size_t length, int flags) {
   static ssize_t (*real)(int, const void *, size_t, int);
   if (!real) real = REAL(send);
-  mark(octets, length);
+  mark(fd, octets, length);
   return real(fd, octets, length, flags);
 }
 

@@ -68,6 +68,11 @@ def marks(journal: Path) -> list[bytes]:
     return [record.octets for record in _records(journal) if record.kind == "M"]
 
 
+def sources(journal: Path) -> list[int]:
+    """Return the file descriptor that each of the `marks` went to; a number may be used again after it was closed."""
+    return [record.id for record in _records(journal) if record.kind == "M"]
+
+
 def rebuild(
     journal: Path,
     directory: Path,
