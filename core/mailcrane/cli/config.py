@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 import trio
 
+from mailcrane.admin.client import ControlClient, NotRunning
 from mailcrane.admin.configuration import ApplyConfiguration, DiffConfiguration, ExportConfiguration
 from mailcrane.admin.operations import CONFIG_APPLY, CONFIG_DIFF, CONFIG_EXPORT
 from mailcrane.cli.output import json_option, write_json
@@ -16,6 +17,7 @@ from mailcrane.cli.reach import config_path, run, static_config
 from mailcrane.config import declarative
 from mailcrane.config.convert import ConfigError, convert
 from mailcrane.config.describe import describe_rows, describe_static, render_text
+from mailcrane.config.references import dangling
 from mailcrane.config.static import StaticConfig
 from mailcrane.model.clock import SystemClock
 from mailcrane.observe.secret import Secret
@@ -30,7 +32,8 @@ from mailcrane.store.sqlite import open_sqlite
 @click.pass_context
 def test(context: click.Context) -> None:
     """Check mailcrane.toml as `serve` would: tables of plugins and transports, services, certificates. Nothing is
-    started, and the database is not looked at."""
+    started, and the database is not looked at; where the server runs, it is asked for the accounts and routes that
+    belong to the file."""
     static = static_config()
     problems = [
         problem.problem
@@ -41,6 +44,8 @@ def test(context: click.Context) -> None:
         problems = _transport_problems(static)
     if not problems and (problem := _server_problem(static)):
         problems = [problem]
+    if not problems:
+        problems = _reference_problems(static)
     for problem in problems:
         click.echo(f"{config_path()}: {problem}", err=True)
     if problems:
@@ -162,6 +167,15 @@ def _transport_problems(static: StaticConfig) -> list[str]:
         except ConfigError as error:
             problems.append(str(error))
     return problems
+
+
+def _reference_problems(static: StaticConfig) -> list[str]:
+    try:
+        with ControlClient(static.control_path) as client:
+            exported = client.call(CONFIG_EXPORT.name, ExportConfiguration(), CONFIG_EXPORT.answer)
+    except NotRunning:
+        return []
+    return list(dangling(static, declarative.parse(exported.toml.reveal())))
 
 
 def _server_problem(static: StaticConfig) -> str:

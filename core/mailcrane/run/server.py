@@ -17,6 +17,7 @@ from mailcrane.admin.administration import Administration
 from mailcrane.admin.control import serve_control
 from mailcrane.admin.web import monitoring_apps
 from mailcrane.config.directory import Directory
+from mailcrane.config.references import dangling
 from mailcrane.config.rows import Configuration
 from mailcrane.config.static import StaticConfig
 from mailcrane.http.app import HTTPApp
@@ -99,6 +100,7 @@ class Server:
         self.clock = clock
         self.health = Health(clock)
         self._directory = Directory(configuration, hostname=static.hostname)
+        self._look_for_what_is_named()
         hooks = host.hooks
         self.logins = Logins(
             hooks, store, self.directory, server_secret=server_secret, hostname=static.hostname, is_inline=is_inline
@@ -144,6 +146,7 @@ class Server:
         """Use a configuration that was stored; an older one than the present is not used."""
         if configuration.version > self._directory.version:
             self._directory = Directory(configuration, hostname=self.static.hostname)
+            self._look_for_what_is_named()
             log.info("configuration in use", version=configuration.version)
 
     def bind(self) -> None:
@@ -246,6 +249,11 @@ class Server:
                     # What the last attempts recorded is posted now or after the next start.
                     caller.stop()
                 nursery.cancel_scope.cancel()
+
+    def _look_for_what_is_named(self) -> None:
+        problems = dangling(self.static, self._directory.configuration)
+        if problems or self.health.get("configuration") is not None:
+            self.health.set("configuration", State.DEGRADED if problems else State.OK, "; ".join(problems))
 
     async def _run_scheduler(self, scheduler: Scheduler, *, task_status: trio.TaskStatus[None]) -> None:
         await scheduler.run(stop_seconds=_STOP_DELIVERIES_SECONDS, task_status=task_status)
