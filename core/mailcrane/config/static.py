@@ -22,6 +22,20 @@ ListenerProtocol = Literal["smtp", "submission", "submissions", "http", "https"]
 
 _TLS_FROM_THE_START = frozenset({"submissions", "https"})
 _SMTP_PROTOCOLS = frozenset({"smtp", "submission", "submissions"})
+_WEB_PROTOCOLS = frozenset({"http", "https"})
+# What a listener's protocol must be for a field to have an effect; fields that are not here have one for all.
+_FIELD_IS_FOR = {
+    "require_tls_for_auth": frozenset({"submission", "submissions", "http", "https"}),
+    "require_starttls": frozenset({"smtp", "submission"}),
+    "max_message_octets": _SMTP_PROTOCOLS,
+    "relay_networks": _SMTP_PROTOCOLS,
+    "relay_account": _SMTP_PROTOCOLS,
+    "catch_all_account": frozenset({"smtp"}),
+    "special_recipients": _SMTP_PROTOCOLS,
+    "services": _WEB_PROTOCOLS,
+    "limit_requests": _WEB_PROTOCOLS,
+    "is_behind_proxy": _WEB_PROTOCOLS,
+}
 _MAX_PORT = 65535
 
 
@@ -155,6 +169,13 @@ class ListenerConfig(Struct, frozen=True, forbid_unknown_fields=True):
     limit_requests: Annotated[
         bool, Meta(description="Whether the requests of one address, or the network around it, are limited (http).")
     ] = True
+    is_behind_proxy: Annotated[
+        bool,
+        Meta(
+            description="Whether a reverse proxy is in front, whose `X-Forwarded-For` tells the client's address (http "
+            "and https). Connections of one network are then not limited."
+        ),
+    ] = False
     catch_all_account: Annotated[
         str,
         Meta(
@@ -323,6 +344,7 @@ def _check_listener(
                 f"{path}.addresses[{index}]", f'"{text}" is taken by {taken[address]}', "Choose another port"
             )
         taken[address] = path
+    _check_fields_fit(path, listener)
     if listener.tls and listener.tls not in config.tls:
         raise ConfigError(
             f"{path}.tls",
@@ -339,8 +361,6 @@ def _check_listener(
             "is true without a certificate, so nobody could log in",
             f"Set {path}.tls, or require_tls_for_auth = false",
         )
-    if listener.services and listener.protocol in _SMTP_PROTOCOLS:
-        raise ConfigError(f"{path}.services", f"is not for {listener.protocol}", "Move it to a http listener")
     for service, service_path in listener.services.items():
         if not service_path.startswith("/"):
             raise ConfigError(
@@ -353,6 +373,17 @@ def _check_listener(
     if bool(listener.relay_networks) != bool(listener.relay_account):
         missing = "relay_account" if listener.relay_networks else "relay_networks"
         raise ConfigError(f"{path}.{missing}", "is missing", "Set both relay_networks and relay_account, or none")
+
+
+def _check_fields_fit(path: str, listener: ListenerConfig) -> None:
+    defaults = ListenerConfig(listener.protocol, listener.addresses)
+    for name, protocols in _FIELD_IS_FOR.items():
+        if listener.protocol not in protocols and getattr(listener, name) != getattr(defaults, name):
+            raise ConfigError(
+                f"{path}.{name}",
+                f"is not for {listener.protocol}",
+                f"Remove it, or move it to a listener for {', '.join(sorted(protocols))}",
+            )
 
 
 def check_networks(key_path: str, networks: Iterable[str]) -> None:

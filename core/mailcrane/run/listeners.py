@@ -202,6 +202,7 @@ def make_http_listeners(
             mounts,
             listener=name,
             limiter=limiter if listener.limit_requests else None,
+            is_forwarded=listener.is_behind_proxy,
             require_tls_for_auth=listener.require_tls_for_auth,
         )
         tls = None
@@ -216,7 +217,7 @@ def make_http_listeners(
                 tls,
                 listener.max_connections,
                 _networks(listener.proxy_protocol_from),
-                gate if listener.limit_requests else None,
+                gate if listener.limit_requests and not listener.is_behind_proxy else None,
             )
             for one in sockets
         ]

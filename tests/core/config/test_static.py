@@ -85,6 +85,16 @@ def test_a_missing_key_says_what_to_add() -> None:
             "is not for smtp",
         ),
         (
+            '[listeners.a]\nprotocol = "http"\naddresses = ["1.2.3.4:1"]\nspecial_recipients = true',
+            "listeners.a.special_recipients",
+            "is not for http. Remove it, or move it to a listener for smtp, submission, submissions",
+        ),
+        (
+            '[listeners.a]\nprotocol = "smtp"\naddresses = ["1.2.3.4:1"]\nrequire_tls_for_auth = false',
+            "listeners.a.require_tls_for_auth",
+            "is not for smtp",
+        ),
+        (
             '[listeners.a]\nprotocol = "http"\naddresses = ["1.2.3.4:1"]\nservices = { webapi = "x/" }',
             "listeners.a.services.webapi",
             "does not begin with a slash",
