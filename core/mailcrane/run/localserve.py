@@ -9,6 +9,7 @@ from __future__ import annotations
 import ipaddress
 import os
 import socket
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -93,17 +94,28 @@ addresses = ["127.0.0.1:1443", "[::1]:1443"]
 tls = "localhost"
 limit_requests = false
 services = { webapi = "/webapi/", hooks = "/hooks/" }
+
+[listeners.metrics]
+protocol = "http"
+addresses = ["127.0.0.1:1081", "[::1]:1081"]
+limit_requests = false
+services = { metrics = "/metrics/", health = "/health/" }
 """
 
 
 class Addresses(Struct, frozen=True):
-    """Where a development server is reached; each is ``ip:port`` of the first address of a listener, or empty."""
+    """Where a development server is reached; each is ``ip:port`` of the first address of a listener, or empty.
+
+    Attributes:
+        metrics: Of the listener with the service ``metrics``.
+    """
 
     smtp: str
     submission: str
     submissions: str
     http: str
     https: str
+    metrics: str
 
 
 def default_directory() -> Path:
@@ -191,15 +203,19 @@ def has_ipv6() -> bool:
 
 
 def addresses_of(config: StaticConfig) -> Addresses:
-    """Say where each protocol is reached, by the first listener that speaks it."""
+    """Say where each protocol and service is reached, by the first listener that has it."""
 
-    def first(protocol: str) -> str:
-        for listener in config.listeners.values():
-            if listener.protocol == protocol and listener.addresses:
-                return listener.addresses[0]
-        return ""
+    def first(is_wanted: Callable[[ListenerConfig], bool]) -> str:
+        return next((one.addresses[0] for one in config.listeners.values() if one.addresses and is_wanted(one)), "")
 
-    return Addresses(*(first(name) for name in ("smtp", "submission", "submissions", "http", "https")))
+    return Addresses(
+        smtp=first(lambda one: one.protocol == "smtp"),
+        submission=first(lambda one: one.protocol == "submission"),
+        submissions=first(lambda one: one.protocol == "submissions"),
+        http=first(lambda one: one.protocol == "http" and "webapi" in one.services),
+        https=first(lambda one: one.protocol == "https" and "webapi" in one.services),
+        metrics=first(lambda one: one.protocol == "http" and "metrics" in one.services),
+    )
 
 
 def greeting(addresses: Addresses, directory: Path) -> str:
@@ -216,6 +232,7 @@ def greeting(addresses: Addresses, directory: Path) -> str:
         f"  submission, TLS       {addresses.submissions}",
         f"  webapi                http://{addresses.http}/webapi/    https://{addresses.https}/webapi/",
         f"  webhooks, caught      http://{addresses.http}/hooks/",
+        *([f"  metrics               http://{addresses.metrics}/metrics/"] if addresses.metrics else ()),
         "",
         f"  login {LOGIN}   password {PASSWORD}",
         "",

@@ -17,7 +17,7 @@ from mailcrane.config.static import load
 from mailcrane.config.validate import validate
 from mailcrane.run import localserve
 
-PORTS = (1025, 1587, 1465, 1080, 1443)
+PORTS = (1025, 1587, 1465, 1080, 1443, 1081)
 
 
 def test_a_new_directory_holds_a_file_that_loads_and_a_certificate(tmp_path: Path) -> None:
@@ -39,7 +39,9 @@ def test_an_edited_file_is_left_alone(tmp_path: Path) -> None:
 def test_another_address_replaces_those_of_all_listeners(tmp_path: Path) -> None:
     localserve.set_up(tmp_path)
     config = localserve.on_this_machine(load(tmp_path / "mailcrane.toml"), "127.0.0.9")
-    assert localserve.addresses_of(config).smtp == "127.0.0.9:1025"
+    assert localserve.addresses_of(config) == localserve.Addresses(
+        "127.0.0.9:1025", "127.0.0.9:1587", "127.0.0.9:1465", "127.0.0.9:1080", "127.0.0.9:1443", "127.0.0.9:1081"
+    )
     assert config.transports["local"]["host"] == "127.0.0.9"
     assert {len(listener.addresses) for listener in config.listeners.values()} == {1}
 
