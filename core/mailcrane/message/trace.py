@@ -84,7 +84,9 @@ def delivered_to(forward_path: Mailbox) -> HeaderField:
 
 def authentication_results_submission(*, hostname: str, reverse_path: ReversePath) -> HeaderField:
     """Make the Authentication-Results field of a message that an authenticated identity submitted (RFC 8601)."""
-    return authentication_results(hostname=hostname, results=(f"auth=pass smtp.mailfrom={reverse_path}",))
+    # The null reverse-path names nobody, and a property must have a value (section 2.2).
+    mailbox = "" if reverse_path.is_null else f" smtp.mailfrom={reverse_path}"
+    return authentication_results(hostname=hostname, results=(f"auth=pass{mailbox}",))
 
 
 def authentication_results(*, hostname: str, results: Sequence[str]) -> HeaderField:

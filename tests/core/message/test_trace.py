@@ -84,6 +84,12 @@ def test_authentication_results_are_folded() -> None:
     assert trace.authentication_results(hostname="h", results=()).value == "h; none"
 
 
+def test_the_result_of_a_submission_with_the_null_reverse_path_names_no_mailbox() -> None:
+    # RFC 8601 section 2.2: a property has a value.
+    field = trace.authentication_results_submission(hostname="mx.b.example", reverse_path=NULL_REVERSE_PATH)
+    assert field.value == "mx.b.example; auth=pass"
+
+
 async def test_content_in_memory_comes_in_chunks() -> None:
     octets = b"A: b\r\n\r\n" + b"x" * 600_000
     content = BytesContent(octets)
