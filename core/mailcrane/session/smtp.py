@@ -179,6 +179,10 @@ class SMTPSession:
                 await self._converse()
             if self._scope.cancelled_caught:
                 goodbye = replies.SHUTTING_DOWN if self._is_stopping else replies.TIMEOUT
+        except trio.Cancelled:
+            # The listener's patience is at an end, perhaps in the middle of a message.
+            goodbye = replies.SHUTTING_DOWN
+            raise
         except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
             log.debug("connection lost", session=self.info.id, error=error)
         except Exception:

@@ -127,6 +127,22 @@ async def test_accepting_pauses_while_the_store_is_behind(monkeypatch: pytest.Mo
         await listener.stop()
 
 
+async def test_a_client_that_does_not_end_its_message_is_told_of_the_stop(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mailcrane.listener.smtp.GRACE_SECONDS", 0.05)
+    async with server() as running, trio.open_nursery() as nursery:
+        listener, port = await _over_sockets(running, nursery)
+        client = SMTPClient(await trio.open_tcp_stream("127.0.0.1", port))
+        await client.hello()
+        for line in ("MAIL FROM:<you@there.example>", "RCPT TO:<ann@here.example>", "DATA"):
+            await client.command(line)
+        with trio.fail_after(5):
+            await listener.stop()
+            assert (await client.reply()).enhanced_status_code == "4.3.2"
+            with pytest.raises(EOFError):
+                await client.reply()
+        await client.stream.aclose()
+
+
 # --- TLS ------------------------------------------------------------------------------------------------------------
 
 
