@@ -8,6 +8,8 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from mailcrane.config.convert import ConfigError
+
 
 class DataDirInUse(Exception):
     """Another process holds the data directory.
@@ -27,10 +29,18 @@ def hold_data_dir(data_dir: str | Path) -> Iterator[None]:
 
     Raises:
         DataDirInUse: another process holds it.
+        ConfigError: it cannot be made or written to.
     """
     directory = Path(data_dir)
-    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-    descriptor = os.open(directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        descriptor = os.open(directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise ConfigError(
+            "data_dir",
+            f'"{directory}" cannot be used: {error.strerror}',
+            "Name a directory that the server's user may write to, or run the command as that user",
+        ) from None
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -14,6 +14,9 @@ from mailcrane.model.event import Event
 from mailcrane.store.records import QueueFilter
 from mailcrane.store.transaction import Transaction
 
+MAX_ID = 2**63 - 1
+"""The largest id that there can be."""
+
 
 class ListQueue(Struct, frozen=True, forbid_unknown_fields=True):
     """List entries that meet every condition that is given."""
@@ -22,14 +25,14 @@ class ListQueue(Struct, frozen=True, forbid_unknown_fields=True):
     reverse_path: Annotated[str, Meta(description="Part of the reverse-path.")] = ""
     forward_path: Annotated[str, Meta(description="Part of the forward-path.")] = ""
     is_held: Annotated[bool | None, Meta(description="Only held ones, or only those that are not.")] = None
-    after_id: Annotated[int, Meta(ge=0, description="The page after this entry.")] = 0
+    after_id: Annotated[int, Meta(ge=0, le=MAX_ID, description="The page after this entry.")] = 0
     limit: Annotated[int, Meta(ge=1, le=10000, description="The most entries.")] = 100
 
 
 class ShowEntry(Struct, frozen=True, forbid_unknown_fields=True):
     """Show one entry."""
 
-    id: Annotated[int, Meta(ge=1, description="Id of the entry.")]
+    id: Annotated[int, Meta(ge=1, le=MAX_ID, description="Id of the entry.")]
 
 
 class QueueEntry(Struct, frozen=True):

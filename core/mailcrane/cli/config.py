@@ -35,11 +35,11 @@ def test(context: click.Context) -> None:
     started, and the database is not looked at; where the server runs, it is asked for the accounts and routes that
     belong to the file."""
     static = static_config()
-    problems = [
-        problem.problem
-        for problem in check_plugins(static.plugins.enabled, static.plugin, find_plugins())
-        if problem.is_fatal
-    ]
+    of_plugins = check_plugins(static.plugins.enabled, static.plugin, find_plugins())
+    problems = [problem.problem for problem in of_plugins if problem.is_fatal]
+    for warning in of_plugins:
+        if not warning.is_fatal:
+            click.echo(f"{config_path()}: warning: {warning.problem}", err=True)
     if not problems:
         problems = _transport_problems(static)
     if not problems and (problem := _server_problem(static)):

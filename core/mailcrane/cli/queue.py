@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from mailcrane.admin.operations import QUEUE_LIST, QUEUE_SHOW
-from mailcrane.admin.queue import ListQueue, ShowEntry
+from mailcrane.admin.queue import MAX_ID, ListQueue, ShowEntry
 from mailcrane.cli.output import json_option, write_json, write_pairs, write_table
 from mailcrane.cli.reach import run
 
@@ -15,7 +15,7 @@ from mailcrane.cli.reach import run
 @click.option("--from", "reverse_path", default="", help="Only those with this in the reverse-path.")
 @click.option("--to", "forward_path", default="", help="Only those with this in the forward-path.")
 @click.option("--held/--not-held", "is_held", default=None, help="Only held ones, or only the others.")
-@click.option("--after", "after_id", type=click.IntRange(0), default=0, help="The page after this entry.")
+@click.option("--after", "after_id", type=click.IntRange(0, MAX_ID), default=0, help="The page after this entry.")
 @click.option("-n", "limit", type=click.IntRange(1, 10000), default=100, show_default=True, help="The most entries.")
 @json_option
 def list_(
@@ -53,7 +53,7 @@ def list_(
 
 
 @click.command(short_help="Show one entry with its attempts and timeline.")
-@click.argument("id", type=click.IntRange(1))
+@click.argument("id", type=click.IntRange(1, MAX_ID))
 @json_option
 def show(id: int, as_json: bool) -> None:
     """Show the entry ID, while it is queued and as long as it is kept afterwards."""

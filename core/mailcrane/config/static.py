@@ -18,6 +18,7 @@ from mailcrane.config.convert import ConfigError, convert, join_key
 from mailcrane.model.address import AddressError, parse_domain
 
 Level = Literal["error", "warning", "info", "debug"]
+Limit = Annotated[int, Meta(ge=0)]
 ListenerProtocol = Literal["smtp", "submission", "submissions", "http", "https"]
 
 _TLS_FROM_THE_START = frozenset({"submissions", "https"})
@@ -141,14 +142,14 @@ class ListenerConfig(Struct, frozen=True, forbid_unknown_fields=True):
     )
     max_connections: Annotated[int, Meta(ge=1, description="Connections open at once.")] = 1000
     max_connections_per_minute: Annotated[
-        tuple[int, int, int],
+        tuple[Limit, Limit, Limit],
         Meta(
             description="New connections per minute from one address, from its network (/26, /48), and from the larger "
             "network around that (/21, /32); 0 is no limit."
         ),
     ] = (300, 900, 2700)
     max_connections_per_network: Annotated[
-        tuple[int, int, int],
+        tuple[Limit, Limit, Limit],
         Meta(description="Connections open at once from the same three; 0 is no limit."),
     ] = (30, 90, 270)
     proxy_protocol_from: Annotated[
@@ -361,18 +362,26 @@ def _check_listener(
             "is true without a certificate, so nobody could log in",
             f"Set {path}.tls, or require_tls_for_auth = false",
         )
-    for service, service_path in listener.services.items():
-        if not service_path.startswith("/"):
-            raise ConfigError(
-                join_key(f"{path}.services", service),
-                f'"{service_path}" does not begin with a slash',
-                f'Write "/{service_path}"',
-            )
+    _check_services(f"{path}.services", listener.services)
     check_networks(f"{path}.proxy_protocol_from", listener.proxy_protocol_from)
     check_networks(f"{path}.relay_networks", listener.relay_networks)
     if bool(listener.relay_networks) != bool(listener.relay_account):
         missing = "relay_account" if listener.relay_networks else "relay_networks"
         raise ConfigError(f"{path}.{missing}", "is missing", "Set both relay_networks and relay_account, or none")
+
+
+def _check_services(path: str, services: dict[str, str]) -> None:
+    taken: dict[str, str] = {}
+    for service, service_path in services.items():
+        key = join_key(path, service)
+        if not service_path.startswith("/"):
+            raise ConfigError(key, f'"{service_path}" does not begin with a slash', f'Write "/{service_path}"')
+        segments = service_path.strip("/").split("/")
+        if service_path.strip("/") and not set(segments).isdisjoint({"", ".", ".."}):
+            raise ConfigError(key, f'"{service_path}" has an empty or dot segment', 'Write a path such as "/webapi/"')
+        other = taken.setdefault("/".join(segments), service)
+        if other != service:
+            raise ConfigError(key, f'"{service_path}" is the path of {other}', "Choose another path")
 
 
 def _check_fields_fit(path: str, listener: ListenerConfig) -> None:

@@ -99,6 +99,8 @@ def _run(static: StaticConfig, prepare: Unit | None, announce: Callable[[], None
 async def _main(static: StaticConfig, prepare: Unit | None, announce: Callable[[], None]) -> int:
     services = PluginServices(hostname=static.hostname, clock=SystemClock())
     host = PluginHost.load(static.plugins.enabled, static.plugin, services)
+    for name in sorted(static.plugin.keys() - set(static.plugins.enabled)):
+        log.warning("the table of a plugin that is not enabled has no effect", table=f"[plugin.{name}]")
     try:
         await _serve(static, services, host, prepare=prepare, announce=announce)
     except BaseException as error:

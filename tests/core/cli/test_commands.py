@@ -168,6 +168,30 @@ def test_an_unknown_plugin_is_told(mailcrane: Mailcrane, config: Path) -> None:
         assert "not installed" in result.stderr
 
 
+def test_a_table_of_a_plugin_that_is_not_enabled_is_a_warning(mailcrane: Mailcrane, config: Path) -> None:
+    config.write_text(CONFIG + "[plugin.pigeons]\nlofts = 3\n")
+    result = mailcrane("config", "test")
+    assert result.exit_code == 0
+    assert "warning: [plugin.pigeons] is there, but it is not enabled" in result.stderr
+
+
+def test_a_data_directory_that_cannot_be_made_is_told(mailcrane: Mailcrane, config: Path) -> None:
+    (config.parent / "file").touch()
+    text = config.read_text()
+    config.write_text(
+        "\n".join(['data_dir = "file/x"', *(line for line in text.splitlines() if "data_dir" not in line)])
+    )
+    for command in (("queue", "list"), ("serve",)):
+        result = mailcrane(*command)
+        assert result.exit_code == 1
+        assert "data_dir: " in result.stderr
+        assert "cannot be used: Not a directory" in result.stderr
+
+
+def test_an_id_that_is_too_large_is_a_usage_error(mailcrane: Mailcrane) -> None:
+    assert mailcrane("queue", "show", "9" * 25).exit_code == 2
+
+
 def test_a_file_that_is_not_there_is_told(mailcrane: Mailcrane, config: Path) -> None:
     config.unlink()
     result = mailcrane("config", "test")

@@ -100,6 +100,21 @@ def test_a_missing_key_says_what_to_add() -> None:
             "does not begin with a slash",
         ),
         (
+            '[listeners.a]\nprotocol = "http"\naddresses = ["1.2.3.4:1"]\nservices = { webapi = "/a/", hooks = "/a" }',
+            "listeners.a.services.hooks",
+            '"/a" is the path of webapi',
+        ),
+        (
+            '[listeners.a]\nprotocol = "http"\naddresses = ["1.2.3.4:1"]\nservices = { webapi = "/a/../b" }',
+            "listeners.a.services.webapi",
+            "has an empty or dot segment",
+        ),
+        (
+            '[listeners.a]\nprotocol = "smtp"\naddresses = ["1.2.3.4:1"]\nmax_connections_per_minute = [-1, 2, 3]',
+            "listeners.a.max_connections_per_minute[0]",
+            "expected a whole number >= 0",
+        ),
+        (
             '[listeners.a]\nprotocol = "smtp"\naddresses = ["1.2.3.4:1"]\nrelay_networks = ["10.0.0.0/8"]',
             "listeners.a.relay_account",
             "is missing",
@@ -116,6 +131,11 @@ def test_an_error_names_the_key_and_the_value(text: str, key_path: str, words: s
     assert error.key_path == key_path
     assert words in str(error)
     assert str(error).startswith(f"mailcrane.toml: {key_path}: ")
+
+
+@pytest.mark.parametrize("paths", ['a = "/", b = "/b/c"', 'a = "/a", b = "/a/b/"'])
+def test_services_may_be_mounted_below_each_other(paths: str) -> None:
+    parse(f'{HEAD}[listeners.a]\nprotocol = "http"\naddresses = ["127.0.0.1:0"]\nservices = {{ {paths} }}')
 
 
 def test_a_port_is_used_once() -> None:
