@@ -94,9 +94,11 @@ class RelayTransport:
 
     async def _set_up(self, dialog: Dialog) -> RecipientResult | None:
         """Bring the session to where mail can be sent; returns what a refusal means for all forward-paths."""
-        for reply in (await dialog.greeting(), await dialog.hello(self._hostname())):
-            if not reply.is_positive:
-                return RecipientResult.from_reply(reply)
+        reply = await dialog.greeting()
+        if reply.is_positive:
+            reply = await dialog.hello(self._hostname())
+        if not reply.is_positive:
+            return RecipientResult.from_reply(reply)
         return await self._secure(dialog) or await self._log_in(dialog)
 
     async def _secure(self, dialog: Dialog) -> RecipientResult | None:

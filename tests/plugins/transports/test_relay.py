@@ -286,6 +286,15 @@ async def test_a_5yz_greeting_fails(peer: Any) -> None:
     [result] = await (await open_to(peer, no_starttls=True)).deliver(make_delivery())
     assert result.outcome is Outcome.FAILED
     assert result.reply == Reply.make(554, "5.7.1", "you are blocked")
+    # RFC 5321 section 3.1: after that, nothing is said but QUIT.
+    assert peer.lines == [["QUIT"]]
+
+
+async def test_a_421_greeting_defers_with_what_it_said(peer: Any) -> None:
+    peer.replies["greeting"] = ["421 4.3.2 closing"]
+    [result] = await (await open_to(peer, no_starttls=True)).deliver(make_delivery())
+    assert result.outcome is Outcome.DEFERRED
+    assert result.reply == Reply.make(421, "4.3.2", "closing")
 
 
 async def test_a_peer_that_speaks_no_smtp_defers(peer: Any) -> None:
