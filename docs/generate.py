@@ -13,6 +13,7 @@ from pathlib import Path
 
 import mailcrane.cli.reference
 import mailcrane.config.describe
+import mailcrane.model.event_kinds
 import mailcrane.plugin.reference
 
 DOCS = Path(__file__).resolve().parent
@@ -20,6 +21,7 @@ DOCS = Path(__file__).resolve().parent
 REFERENCE: dict[str, Callable[[], str]] = {
     "reference/commands.md": mailcrane.cli.reference.render,
     "reference/config.md": mailcrane.config.describe.render_markdown,
+    "reference/events.md": mailcrane.model.event_kinds.render,
     "reference/hooks.md": mailcrane.plugin.reference.render,
 }
 

@@ -1,23 +1,6 @@
-"""The events that an attempt causes, with the data that each carries.
+"""The events that an attempt causes; what the data of each holds is said in `mailcrane.model.event_kinds`.
 
-The eight kinds of `OUTGOING_EVENT_KINDS` become webhooks, so their data has exactly what a payload is made of:
-
-========================  ==========================================================================================
-``queue_msg_id``          id of the entry
-``from_id``               unique id in the reverse-path, or ""
-``message_id``            with its angle brackets, or ""
-``subject``               decoded
-``smtp_code``             of the next hop's reply; 0 for ``delivered`` and where there was no reply
-``smtp_enhanced_code``    such as ``5.1.1``; "" where ``smtp_code`` is 0
-``error``                 in words; "" for ``delivered``
-``extra``                 what the application attached
-``dsn``                   whether the event comes from a delivery status notification that came in
-``suppressing``           whether the recipient was put on the suppression list because of this
-========================  ==========================================================================================
-
-``attempt_finished`` carries ``attempt, transport, outcome, code, enhanced_code, error, remote_mta, is_maybe_delivered,
-notes, duration_seconds, forward_path``; for a deferred attempt also ``due_at`` (RFC 3339). ``entry_retired`` carries
-``event, is_success, attempts, is_kept, forward_path``.
+The kinds of `OUTGOING_EVENT_KINDS` become webhooks, so their data has exactly what a payload is made of.
 """
 
 from __future__ import annotations

@@ -1,0 +1,158 @@
+"""What each kind of event tells: when it is recorded, and the keys of its data.
+
+The page ``docs/reference/events.md`` is made from here, and a test holds real events against it.
+"""
+
+from __future__ import annotations
+
+from msgspec import Struct
+
+from mailcrane.model.event import OUTGOING_EVENT_KINDS, EventKind
+
+
+class KindDescription(Struct, frozen=True):
+    """One kind of event.
+
+    Attributes:
+        told_when: In words.
+        keys: The keys of `mailcrane.model.event.Event.data`, each with what it holds.
+        optional: Those of the keys that are not always there.
+        is_recorded: False for a kind whose name is kept for what this version does not do.
+    """
+
+    told_when: str
+    keys: dict[str, str]
+    optional: frozenset[str] = frozenset()
+    is_recorded: bool = True
+
+
+_OUTGOING = {
+    "queue_msg_id": "Id of the entry.",
+    "from_id": "Unique id in the reverse-path; empty without one.",
+    "message_id": "With its angle brackets; empty where the message has none.",
+    "subject": "Decoded.",
+    "smtp_code": "Of the next hop's reply; 0 for `delivered` and where there was no reply.",
+    "smtp_enhanced_code": "Such as `5.1.1`; empty where `smtp_code` is 0.",
+    "error": "In words; empty for `delivered`.",
+    "extra": "A table of what the application attached to the message.",
+    "dsn": "Whether it is known from a delivery status notification that came in.",
+    "suppressing": "Whether the recipient was put on the suppression list because of it.",
+}
+
+
+def _outgoing(told_when: str, *, is_recorded: bool = True) -> KindDescription:
+    return KindDescription(told_when, _OUTGOING, is_recorded=is_recorded)
+
+
+EVENT_KINDS: dict[EventKind, KindDescription] = {
+    EventKind.MESSAGE_STORED: KindDescription(
+        "A message was placed in a folder of the account.",
+        {
+            "message_id": "With its angle brackets; empty where the message has none.",
+            "folder": "Name of the folder.",
+            "uid": "Of the message in the folder.",
+            "size_octets": "Of the message with the fields that were put in front.",
+            "reverse_path": "Empty for the null reverse-path.",
+        },
+    ),
+    EventKind.MESSAGE_QUEUED: KindDescription(
+        "An entry was put into the queue; a message has one for each forward-path.",
+        {
+            "message_id": "With its angle brackets.",
+            "reverse_path": "With the unique id, where it has one.",
+            "forward_path": "The recipient.",
+            "size_octets": "Of the message.",
+        },
+    ),
+    EventKind.ATTEMPT_FINISHED: KindDescription(
+        "An attempt to deliver an entry came to an end, after hooks had their say on its result.",
+        {
+            "attempt": "Its number, from 1.",
+            "transport": "Name of the transport.",
+            "outcome": "`delivered`, `deferred` or `failed`.",
+            "code": "Of the next hop's reply; 0 where there was none.",
+            "enhanced_code": "Such as `4.7.1`; empty where there was none.",
+            "error": "In words; empty where there was none.",
+            "remote_mta": "The next hop; empty where none was reached.",
+            "is_maybe_delivered": "Whether the connection was lost after the final dot.",
+            "notes": "A list of what else the transport told.",
+            "duration_seconds": "Null when it is not known.",
+            "forward_path": "The recipient.",
+            "due_at": "When the next attempt may begin (RFC 3339); only where there is to be one.",
+        },
+        frozenset({"due_at"}),
+    ),
+    EventKind.ENTRY_RETIRED: KindDescription(
+        "An entry left the queue.",
+        {
+            "event": "The kind of the event that the application is told of.",
+            "is_success": "Whether it was delivered.",
+            "attempts": "How many there were.",
+            "is_kept": "Whether `mailcrane queue show` still has it.",
+            "forward_path": "The recipient.",
+        },
+    ),
+    EventKind.WEBHOOK_RETIRED: KindDescription(
+        "A webhook call came to an end.",
+        {
+            "call_id": "As in the header field `X-Mox-Webhook-ID`.",
+            "event_id": "Of the event that the call told of, as in `webhook-id`.",
+            "url": "Where it was posted to.",
+            "event": "The kind of that event.",
+            "is_success": "Whether the receiver took it.",
+            "code": "HTTP status of the last attempt; 0 without a response.",
+            "attempts": "How many there were.",
+            "superseded_by": "Id of the event whose call took its place; empty otherwise.",
+            "is_disabling": "Whether the receiver said that it is gone for good.",
+        },
+    ),
+    EventKind.CONFIGURATION_CHANGED: KindDescription(
+        "Domains, accounts, addresses, keys or routes were changed. It is in the feed of no account.",
+        {
+            "version": "The new version of the configuration.",
+            "operation": "Such as `config_apply`.",
+            "by": "Who did it.",
+            "changes": "A list of lines as `mailcrane config diff` shows them, at most 200.",
+            "more_changes": "How many lines there were beyond those.",
+        },
+    ),
+    EventKind.DELIVERED: _outgoing("The next hop took the message for this recipient."),
+    EventKind.DELAYED: _outgoing("An attempt was deferred; there will be another."),
+    EventKind.FAILED: _outgoing("There will be no more attempts."),
+    EventKind.SUPPRESSED: _outgoing("The recipient is on the suppression list.", is_recorded=False),
+    EventKind.RELAYED: _outgoing("A notification says that it went on to where none are sent.", is_recorded=False),
+    EventKind.EXPANDED: _outgoing("A notification says that it went on to several addresses.", is_recorded=False),
+    EventKind.CANCELED: _outgoing("The entry was taken out of the queue.", is_recorded=False),
+    EventKind.UNRECOGNIZED: _outgoing("A notification came in that is not understood.", is_recorded=False),
+}
+
+
+def render() -> str:
+    """Return the reference page."""
+    parts = [
+        "# Events",
+        "Made from `mailcrane.model.event_kinds`; do not edit.",
+        "What happened is a row, stored in the same commit as what it tells of. `mailcrane queue show` prints the "
+        "events of an entry; the hook `event_recorded` and the other notify hooks are fed from them, and so are "
+        "webhooks.",
+    ]
+    for kind, description in EVENT_KINDS.items():
+        if kind not in OUTGOING_EVENT_KINDS:
+            parts += [f"## {kind}", description.told_when, _table(description)]
+    parts += ["## What applications are told", "These become webhooks, and have all the same keys.", _kinds()]
+    parts.append(_table(EVENT_KINDS[EventKind.DELIVERED]))
+    return "\n\n".join(parts) + "\n"
+
+
+def _table(description: KindDescription) -> str:
+    rows = [f"| `{key}` | {meaning} |" for key, meaning in description.keys.items()]
+    return "\n".join(["| key | what it holds |", "|---|---|", *rows])
+
+
+def _kinds() -> str:
+    rows = []
+    for kind, description in EVENT_KINDS.items():
+        if kind in OUTGOING_EVENT_KINDS:
+            later = "" if description.is_recorded else " (Not recorded by this version.)"
+            rows.append(f"| `{kind}` | {description.told_when}{later} |")
+    return "\n".join(["| kind | when |", "|---|---|", *rows])

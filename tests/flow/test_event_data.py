@@ -1,0 +1,55 @@
+"""Events of real flows have exactly the keys that the reference page lists."""
+
+from __future__ import annotations
+
+import trio
+import trio.testing
+from msgspec.structs import replace
+
+from mailcrane.admin.accounts import AddAccount
+from mailcrane.admin.operations import ACCOUNT_ADD
+from mailcrane.config.rows import Webhook
+from mailcrane.model.event import Event, EventKind
+from mailcrane.model.event_kinds import EVENT_KINDS
+from mailcrane.model.reply import Reply
+from mailcrane.testing import PASSWORD, ROWS, RunningServer, server
+
+ROWS_WITH_WEBHOOK = replace(
+    ROWS,
+    accounts=(replace(ROWS.accounts[0], outgoing_webhook=Webhook("https://hooks.there.example/")), *ROWS.accounts[1:]),
+)
+CONTENT = b"From: ann@here.example\r\nSubject: news\r\n\r\nHello.\r\n"
+
+
+async def everything_that_happens(running: RunningServer) -> list[Event]:
+    later, never = Reply.make(451, "4.7.1", "later"), Reply.make(550, "5.1.1", "no such user")
+    running.transport.answer(later, never)
+    running.receiver.answer(500, 200, 410)
+    client = running.connect("submission")
+    await client.hello()
+    await client.log_in("ann@here.example", PASSWORD)
+    for path in ("deferred@there.example", "failed@there.example"):
+        assert (await client.send("ann@here.example", path, CONTENT)).code == 250
+    await client.quit()
+    stranger = running.connect()
+    await stranger.hello()
+    assert (await stranger.send("you@there.example", "ann@here.example", CONTENT)).code == 250
+    await ACCOUNT_ADD.run(running.server.administration(), AddAccount("eve", "eve@here.example"))
+    await trio.sleep(7 * 3600)
+    return [*await running.events("ann"), *await running.events("")]
+
+
+async def test_events_have_the_keys_that_the_reference_page_lists(autojump_clock: trio.testing.MockClock) -> None:
+    async with server(rows=ROWS_WITH_WEBHOOK) as running:
+        events = await everything_that_happens(running)
+    for event in events:
+        described = EVENT_KINDS[event.kind]
+        assert described.keys.keys() - described.optional <= event.data.keys() <= described.keys.keys(), event.kind
+    seen = {key for event in events if event.kind is EventKind.ATTEMPT_FINISHED for key in event.data}
+    assert seen == EVENT_KINDS[EventKind.ATTEMPT_FINISHED].keys.keys()
+    recorded = {kind for kind, described in EVENT_KINDS.items() if described.is_recorded}
+    assert {event.kind for event in events} == recorded
+
+
+def test_every_kind_of_event_is_described() -> None:
+    assert set(EVENT_KINDS) == set(EventKind)
