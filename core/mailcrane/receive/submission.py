@@ -203,7 +203,8 @@ class SubmissionReceiver:
             return plain
         separator = domain.separators[0]
         base, _, from_id = mailbox.local_part.partition(separator)
-        if from_id:
+        # Over SMTP a client may choose the id; what an application names is an author.
+        if from_id and submission.session.protocol != "http":
             if len(plain) > 1:
                 raise SubmissionRefused("user", _ONE_RECIPIENT)
             return [_Paths(plain[0].forward_path, reverse_path, from_id)]

@@ -255,6 +255,21 @@ async def test_an_id_that_the_user_brings_is_for_one_recipient_and_one_message(
     assert many.value.reply.enhanced_status_code == "5.5.3"
 
 
+async def test_an_application_cannot_bring_an_id_by_its_authors_address(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async with held_server(rows=WITH_IDS) as running:
+        for number in range(2):
+            session = made_session(protocol="http", id=f"http{number}")
+            content = b"From: ann+shop@here.example\r\n" + BODY
+            await submit(
+                running, content, "a@b.example", "b@b.example", session=session, reverse_path="ann+shop@here.example"
+            )
+        entries = await running.entries()
+    assert len({entry.from_id for entry in entries}) == 4
+    assert all(str(entry.reverse_path) == f"ann+{entry.from_id}@here.example" for entry in entries)
+
+
 async def test_without_the_setting_there_is_no_id(autojump_clock: trio.testing.MockClock) -> None:
     async with held_server() as running:
         await submit(running, b"From: ann@here.example\r\n" + BODY, reverse_path="ann+x@here.example")
