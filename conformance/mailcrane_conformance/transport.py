@@ -344,6 +344,11 @@ BEHAVIOURS: tuple[Behaviour[TransportFactory], ...] = (
     Behaviour("results-in-order", "each forward-path has a result, in order", _results_in_order),
     Behaviour("no-content-when-all-refused", "no content is sent when all forward-paths are refused", _all_refused),
     Behaviour("greeting-4yz", "a 4yz greeting defers", _outcome_when(Script(greeting="421 4.3.2 closing"), _DEFERRED)),
+    Behaviour(
+        "greeting-5yz",
+        "a 5yz greeting fails all",
+        _outcome_when(Script(greeting="554 5.7.1 not you"), _FAILED),
+    ),
     Behaviour("mail-4yz", "a 4yz reply to MAIL defers all", _outcome_when(Script(mail="451 4.3.0 later"), _DEFERRED)),
     Behaviour("mail-5yz", "a 5yz reply to MAIL fails all", _outcome_when(Script(mail="550 5.7.1 never"), _FAILED)),
     Behaviour("data-4yz", "a 4yz reply to DATA defers all", _outcome_when(Script(data="451 4.3.0 later"), _DEFERRED)),

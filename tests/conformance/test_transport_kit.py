@@ -231,6 +231,7 @@ MUTANTS: dict[str, Faults] = {
     "results-in-order": Faults(reverse_results=True),
     "no-content-when-all-refused": Faults(send_to_nobody=True),
     "greeting-4yz": Faults(take_for=(("greeting-4yz", _F),)),
+    "greeting-5yz": Faults(take_for=(("greeting-5yz", _D),)),
     "mail-4yz": Faults(take_for=(("mail-4yz", _F),)),
     "mail-5yz": Faults(take_for=(("mail-5yz", _D),)),
     "data-4yz": Faults(take_for=(("data-4yz", _F),)),
