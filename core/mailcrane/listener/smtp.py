@@ -34,6 +34,9 @@ log = get_log(__name__)
 # Many: the kernel's queue is where clients wait while the store is busy.
 BACKLOG = 4096
 
+# Those who wait are taken together, but not so many that the sessions under way have to wait for them.
+_MOST_ACCEPTED_AT_ONCE = 16
+
 _MAX_WRITE_DELAY = 0.2
 _PAUSE = 0.02
 _EXHAUSTED_PAUSE = 0.1
@@ -206,6 +209,7 @@ class SMTPListener:
 
     async def _accept_from(self, listening: socket.socket, nursery: trio.Nursery) -> None:
         store = self._profile.services.store
+        taken = 0
         while True:
             if store.write_delay() > _MAX_WRITE_DELAY:
                 await trio.sleep(_PAUSE)
@@ -224,7 +228,9 @@ class SMTPListener:
                 # Otherwise the client was gone before we got to it (accept(2) passes on network errors).
                 continue
             nursery.start_soon(self._serve_socket, accepted, address)
-            await trio.lowlevel.checkpoint()
+            taken += 1
+            if taken % _MOST_ACCEPTED_AT_ONCE == 0:
+                await trio.lowlevel.checkpoint()
 
     async def _serve_socket(self, accepted: socket.socket, address: tuple[str, int]) -> None:
         accepted.setblocking(False)
