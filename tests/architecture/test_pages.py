@@ -33,3 +33,12 @@ def test_decisions_are_numbered_once() -> None:
     assert all(re.match(r"\d{4}-[a-z0-9-]+\.md\Z", name) for name in pages)
     numbers = [name[:4] for name in pages]
     assert len(set(numbers)) == len(numbers)
+
+
+def test_links_lead_somewhere() -> None:
+    broken = []
+    for page in [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]:
+        for target in re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text("utf-8")):
+            if "://" not in target and not (page.parent / target).exists():
+                broken.append(f"{page.relative_to(ROOT)}: {target}")
+    assert broken == []
