@@ -20,7 +20,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-import peers
+import other_servers
 from harness import RESULTS, Measured, Server, measure, process, resident_mib, save, scratch, smtp_load
 from ours import HTTP_PORT, LOGIN, PASSWORD, SINK_PORT, SUBMISSIONS_PORT, mailcrane, units_and_commits
 from plot import latency_plot
@@ -51,9 +51,9 @@ def accept(runs: int, seconds: int) -> list[Measured]:
     with mailcrane() as ours:
         load(ours.relay, is_ours=True)
     for start in (
-        functools.partial(peers.postfix, "maildir"),
-        functools.partial(peers.postfix, "queue"),
-        peers.aiosmtpd,
+        functools.partial(other_servers.postfix, "maildir"),
+        functools.partial(other_servers.postfix, "queue"),
+        other_servers.aiosmtpd,
     ):
         with start() as server:
             load(server)
