@@ -81,6 +81,15 @@ class EnvelopePolicy:
                 return PLUGIN_FAILED
         return None
 
+    def is_stranger(self, session: SessionInfo, identity: Identity | None) -> bool:
+        """Whether a client is not to learn which addresses of ours exist.
+
+        It is told after the content only, and has one recipient in a transaction. A listener that takes mail for every
+        address has nothing to tell.
+        """
+        settings = self._settings
+        return identity is None and not settings.catch_all_account and not settings.may_relay(session.remote_ip)
+
     async def resolve(
         self, session: SessionInfo, identity: Identity | None, reverse_path: ReversePath, forward_path: Mailbox
     ) -> LocalDestination | RelayDestination | Reply | Unknown:

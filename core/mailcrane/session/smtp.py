@@ -70,7 +70,7 @@ _RECEIVE_OCTETS = 32768
 _OUR_FAULT = "4.3."
 
 _FAILED = Reply.make(421, "4.3.0", "Local error, closing the connection")
-_UNKNOWN_IN_COMPANY = Reply.make(452, "4.5.3", "One recipient at a time, please send this one separately")
+_ONE_AT_A_TIME = Reply.make(452, "4.5.3", "One recipient at a time, please send this one separately")
 
 
 class Incoming(Protocol):
@@ -318,21 +318,20 @@ class SMTPSession:
         if self._settings.has_special_recipients and (failure := failure_at_rcpt(forward_path)):
             await self._fail_as_asked(failure)
             return
+        is_stranger = self._policy.is_stranger(self.info, self._identity)
+        if is_stranger and (transaction.recipients or transaction.unknown):
+            # Known or not: otherwise the second reply would tell which of our addresses exist.
+            self._server.reply(_ONE_AT_A_TIME)
+            return
         if self._policy.asks_plugins:
             self._work()
         answer = await self._policy.resolve(self.info, self._identity, transaction.mail.reverse_path, forward_path)
         if isinstance(answer, LocalDestination | RelayDestination):
-            if transaction.unknown:
-                self._server.reply(_UNKNOWN_IN_COMPANY)
-                return
             transaction.recipients.append(Recipient(forward_path, answer))
-        elif answer is UNKNOWN:
-            if transaction.recipients:
-                self._server.reply(_UNKNOWN_IN_COMPANY)
-                return
+        elif answer is UNKNOWN and is_stranger:
             transaction.unknown.append(forward_path)
         else:
-            self._server.reply(answer)
+            self._server.reply(NO_SUCH_USER if answer is UNKNOWN else answer)
             return
         self._server.accept()
 

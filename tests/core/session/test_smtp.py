@@ -53,15 +53,28 @@ async def test_an_unknown_user_is_told_only_after_the_message_and_a_delay(
         assert trio.current_time() - begin >= 5
 
 
-async def test_known_and_unknown_users_do_not_share_a_transaction(autojump_clock: trio.testing.MockClock) -> None:
+@pytest.mark.parametrize("second", ["bob@here.example", "nobody@here.example"])
+async def test_a_stranger_does_not_learn_from_a_second_recipient_whether_it_exists(
+    second: str, autojump_clock: trio.testing.MockClock
+) -> None:
     async with server() as running:
         client = running.connect()
         await client.hello()
-        reply = await client.send("you@there.example", ["ann@here.example", "nobody@here.example"], MESSAGE)
+        reply = await client.send("you@there.example", ["ann@here.example", second], MESSAGE)
         assert (reply.code, reply.enhanced_status_code) == (452, "4.5.3")
         assert (await client.command("DATA")).code == 354
         assert (await client.command(MESSAGE + b".")).code == 250
         assert len(await running.read("ann")) == 1
+
+
+async def test_a_client_that_may_relay_is_told_at_once_that_a_user_does_not_exist(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async with server() as running:
+        client = running.connect("relay")
+        await client.hello()
+        reply = await client.send("you@there.example", ["ann@here.example", "nobody@here.example"], MESSAGE)
+        assert (reply.code, reply.enhanced_status_code) == (550, "5.1.1")
 
 
 async def test_a_disabled_domain_is_put_off(autojump_clock: trio.testing.MockClock) -> None:
@@ -199,7 +212,7 @@ async def test_what_is_not_taken_by_our_own_fault_is_said_at_once(
 
 async def test_pipelined_commands_are_answered_in_one_piece(autojump_clock: trio.testing.MockClock) -> None:
     async with server() as running:
-        client = running.connect()
+        client = running.connect("relay")
         await client.hello()
         await client.stream.send_all(
             b"MAIL FROM:<you@there.example>\r\nRCPT TO:<ann@here.example>\r\nRCPT TO:<bob@here.example>\r\nDATA\r\n"
