@@ -21,7 +21,6 @@ class FailureReason(enum.Enum):
     BAD_CHANNEL_BINDING = "badchanbind"
     BAD_MESSAGE = "badprotocol"
     TLS_REQUIRED = "tlsrequired"
-    UNAVAILABLE = "unavailable"
 
 
 class Challenge(Struct, frozen=True):

@@ -2,7 +2,7 @@
 
 Every attempt that is not answered from the cache is one line in the log at level info, for tools that block addresses:
 ``msg="login attempt" session=… protocol=… remote_ip=… login=… account=… mechanism=… result=…``, where the result is
-``ok``, ``badcreds``, ``badchanbind``, ``badprotocol``, ``tlsrequired``, ``unavailable``, ``logindisabled``,
+``ok``, ``badcreds``, ``badchanbind``, ``badprotocol``, ``tlsrequired``, ``logindisabled``,
 ``ratelimited``, ``refused`` (by a plugin) or ``error``.
 
 A verified password is remembered for some minutes, as a keyed hash, with the version of the account's credentials. A

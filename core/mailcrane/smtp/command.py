@@ -196,6 +196,8 @@ def _parse_mail_parameters(
                     return _bad_parameter("AUTH needs a value")
             elif keyword == "HOLDFOR" and allow_future_release:
                 hold_for_seconds = grammar.parse_number(value or "", max_digits=9)
+                if not hold_for_seconds:  # RFC 4865 section 11: it begins with a digit other than 0.
+                    return _bad_parameter("HOLDFOR must be at least one second")
             elif keyword == "HOLDUNTIL" and allow_future_release:
                 hold_until = grammar.parse_date_time(value or "")
             else:

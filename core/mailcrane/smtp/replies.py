@@ -55,7 +55,6 @@ TLS_FOR_REQUIRETLS = _make(523, "5.7.10", "REQUIRETLS needs TLS")
 AUTH_REQUIRED = _make(530, "5.7.0", "Authentication is required")
 TLS_REQUIRED = _make(530, "5.7.0", "Send STARTTLS first")
 LOGIN_DISABLED = _make(525, "5.7.13", "Login is disabled")
-AUTH_UNAVAILABLE = _make(454, "4.3.0", "Authentication is temporarily not possible")
 BAD_CREDENTIALS = _make(535, "5.7.8", "Authentication failed")
 BAD_CHANNEL_BINDING = _make(535, "5.7.7", "Authentication failed: bad channel binding")
 BAD_AUTH_MESSAGE = _make(501, "5.5.2", "Malformed authentication message")
@@ -74,7 +73,6 @@ AUTH_FAILURES = {
     FailureReason.BAD_CHANNEL_BINDING: BAD_CHANNEL_BINDING,
     FailureReason.BAD_MESSAGE: BAD_AUTH_MESSAGE,
     FailureReason.TLS_REQUIRED: TLS_FOR_AUTH,
-    FailureReason.UNAVAILABLE: AUTH_UNAVAILABLE,
 }
 
 # RFC 5321 section 4.5.3.1.5: a reply line has at most 512 octets with its CRLF.

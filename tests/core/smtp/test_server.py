@@ -163,6 +163,7 @@ def test_a_relaying_server_answers_with_the_right_code(dialog: Any, lines: list[
     [
         ("HOLDFOR=5184000", "250 2.1.0"),
         ("HOLDFOR=5184001", "554 5.5.4"),
+        ("HOLDFOR=0", "501 5.5.4"),
         ("HOLDFOR=x", "501 5.5.4"),
         ("HOLDUNTIL=2026-03-02T00:00:00Z", "250 2.1.0"),
         ("HOLDUNTIL=2026-03-01T14:30:00+02:00", "250 2.1.0"),
