@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import re
 import socket
 from collections.abc import Callable
 from pathlib import Path
@@ -29,6 +30,9 @@ PASSWORD = "moxmoxmox"
 CONFIG_NAME = "mailcrane.toml"
 
 _THREE_DAYS_SECONDS = 72 * 3600
+
+# Where this server's own catcher can be; see `on_this_machine`.
+_CATCHER = re.compile(r"http://(?:127\.[0-9.]+|\[::1\]):\d+/hooks/\Z")
 
 _CONFIG = """\
 # A development server, made by `mailcrane localserve`. `mailcrane config describe` explains every field.
@@ -163,6 +167,20 @@ def initial_configuration(hooks_url: str) -> Configuration:
         addresses=(Address(LOGIN, ACCOUNT), Address("@localhost", ACCOUNT)),
         dkim_keys=(DKIMKey("localhost", "localserve", "ed25519", Secret(key.decode())),),
     )
+
+
+def with_hooks_at(configuration: Configuration, hooks_url: str) -> Configuration | None:
+    """Return the rows with the account's webhooks at another catcher of a development server; None to leave them.
+
+    The server may listen on another address than the last time. A URL that somebody has set is left alone.
+    """
+    for index, account in enumerate(configuration.accounts):
+        hook = account.outgoing_webhook
+        if account.name == ACCOUNT and hook is not None and hook.url != hooks_url and _CATCHER.match(hook.url):
+            moved = replace(account, outgoing_webhook=replace(hook, url=hooks_url))
+            accounts = (*configuration.accounts[:index], moved, *configuration.accounts[index + 1 :])
+            return replace(configuration, accounts=accounts)
+    return None
 
 
 def on_this_machine(config: StaticConfig, ip: str = "") -> StaticConfig:

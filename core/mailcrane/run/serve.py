@@ -184,7 +184,10 @@ def raise_file_limit() -> int:
 
 def _development_rows(static: StaticConfig, hooks_url: str) -> Unit:
     def unit(transaction: Transaction) -> None:
-        if transaction.configuration.version():
+        if version := transaction.configuration.version():
+            moved = development.with_hooks_at(transaction.configuration.load(), hooks_url)
+            if moved is not None:
+                transaction.configuration.replace(moved, expected_version=version)
             return
         rows = validate(development.initial_configuration(hooks_url), transports=static.transports)
         transaction.configuration.replace(rows, expected_version=0)

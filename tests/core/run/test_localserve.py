@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from mailcrane.config.rows import Webhook
 from mailcrane.config.static import load
 from mailcrane.config.validate import validate
 from mailcrane.run import localserve
@@ -66,6 +67,21 @@ def _free_ports(count: int) -> list[int]:
     for one in sockets:
         one.close()
     return ports
+
+
+def test_webhooks_follow_the_server_to_another_address_but_not_what_somebody_set() -> None:
+    here, there = "http://127.0.0.1:1080/hooks/", "http://127.0.0.5:1080/hooks/"
+    moved = localserve.with_hooks_at(localserve.initial_configuration(here), there)
+    assert moved is not None
+    assert moved.accounts[0].outgoing_webhook == Webhook(there)
+    assert localserve.with_hooks_at(moved, there) is None
+    assert (
+        localserve.with_hooks_at(localserve.initial_configuration("http://127.0.0.1:8000/my/application"), there)
+        is None
+    )
+    assert (
+        localserve.with_hooks_at(localserve.initial_configuration("https://application.example/hooks/"), there) is None
+    )
 
 
 def test_the_process_takes_a_message_delivers_it_and_shows_the_webhook(tmp_path: Path) -> None:
