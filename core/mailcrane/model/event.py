@@ -66,7 +66,7 @@ class Event(Struct, frozen=True):
     Attributes:
         account: Name of the account whose feed it is in.
         number: Rises by one in the account's feed; nobody sees number n+1 before n.
-        id: Stable text id, ``evt_<account id>_<number>``; carried by webhooks.
+        id: Stable text id, ``evt_<account id>_<number>_<time>``; carried by webhooks.
     """
 
     id: str

@@ -65,7 +65,7 @@ class EventsRepository:
             )
             recorded.append(
                 Event(
-                    event_id(account_id, number),
+                    event_id(account_id, number, self._unit.now_us),
                     event.account,
                     number,
                     event.kind,
@@ -252,15 +252,15 @@ class EventsRepository:
         )
 
 
-def event_id(account_id: int, number: int) -> str:
-    """Return the text id of an event."""
-    return f"evt_{account_id}_{number}"
+def event_id(account_id: int, number: int, at_us: int) -> str:
+    """Return the text id of an event. Its time makes it another one than in a database that was begun anew."""
+    return f"evt_{account_id}_{number}_{at_us:x}"
 
 
 def _event(row: Row) -> Event:
     account_id, account, number, kind, at, entry_id, data = row
     return Event(
-        event_id(account_id, number),
+        event_id(account_id, number, at),
         account,
         number,
         EventKind(kind),

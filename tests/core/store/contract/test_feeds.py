@@ -13,6 +13,7 @@ import trio
 
 from mailcrane.model.event import Event, EventKind, NewEvent
 from mailcrane.store.errors import UnknownAccount
+from mailcrane.store.repository.events import event_id
 from mailcrane.store.sqlite.faults import Faults
 from mailcrane.store.store import Store
 from mailcrane.store.transaction import Transaction
@@ -29,6 +30,17 @@ def record(account: str = "ann", kind: EventKind = EventKind.MESSAGE_QUEUED, ent
 
 async def numbers(store: Store, account: str = "ann") -> list[int]:
     return [event.number for event in await store.read(lambda tx: tx.events.feed(account, 0, 1000))]
+
+
+async def test_an_event_keeps_its_id_over_restarts(open_store: Opener) -> None:
+    async with open_store() as store:
+        event = await store.write(record(), key="account:ann")
+    async with open_store() as store:
+        assert await store.read(lambda tx: tx.events.feed("ann", 0, 10)) == [event]
+
+
+def test_a_database_begun_anew_gives_other_ids_to_the_same_numbers() -> None:
+    assert event_id(1, 1, at_us=1_000) != event_id(1, 1, at_us=2_000)
 
 
 async def test_a_reader_never_sees_a_hole_in_a_feed_however_slow_the_commits(open_store: Opener) -> None:
