@@ -218,6 +218,9 @@ def _check(draft: Draft) -> None:
     for file in (*draft.alternative_files, *draft.inline_files, *draft.attached_files):
         _check_text("file name", file.name)
         _check_text("content id", file.content_id)
+        if not file.content_id.isascii():
+            # RFC 2392 takes it into URLs, and a raw one would make SMTPUTF8 necessary for nothing.
+            raise CompositionError("user", "content id", "must be ASCII")
         _check_text("content type", file.content_type)
         _check_content_type(file.content_type)
 

@@ -260,6 +260,7 @@ def test_a_bcc_name_is_checked_as_other_names_are(name: str) -> None:
         ({"attached_files": (DraftFile(b"", "a", "text/x\n"),)}, "content type"),
         ({"attached_files": (DraftFile(b"", "a", "nonsense"),)}, "content type"),
         ({"inline_files": (DraftFile(b"", "a", content_id="a\nb"),)}, "content id"),
+        ({"inline_files": (DraftFile(b"", "a", content_id="\u00e9@x"),)}, "content id"),
         ({"subject": "\ud800"}, "subject"),
         ({"text": "\ud800"}, "text"),
     ],
