@@ -7,11 +7,19 @@ from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 ROOT = Path(__file__).parents[1]
 
 # pip records entry points when it installs; editing pyproject.toml alone does not change them.
 _REMEDY = "run: make install"
+
+
+# The same made-up examples in every run, so that a run that fails fails again. `--hypothesis-profile=explore` looks for
+# new ones.
+settings.register_profile("repeatable", derandomize=True, deadline=None)
+settings.register_profile("explore", max_examples=2000, deadline=None)
+settings.load_profile("repeatable")
 
 
 def pytest_configure(config: pytest.Config) -> None:
