@@ -76,7 +76,7 @@ async def serve_http(
 ) -> None:
     """Serve until `stop` is set, then let requests under way finish within ``timeouts.shutdown``.
 
-    The lifespan of applications is not run here: see `mailcrane.http.lifespan`.
+    The lifespan of applications is run by whoever mounts them: see `mailcrane.http.lifespan`.
     """
     server = _Server(timeouts or HTTPTimeouts())
     await server.run(listeners, stop, task_status)

@@ -119,14 +119,19 @@ class SMTPListener:
         """Take no more connections and end the sessions, within a few seconds."""
         self._is_stopping = True
         self._accepting.cancel()
-        for one in self._sockets:
-            trio.lowlevel.notify_closing(one)
-            one.close()
+        self.close()
         for session in list(self._sessions):
             session.stop()
         with trio.move_on_after(GRACE_SECONDS):
             await self._ended.wait()
         self._running.cancel()
+
+    def close(self) -> None:
+        """Close the listening sockets; twice does nothing."""
+        for one in self._sockets:
+            if one.fileno() >= 0:
+                trio.lowlevel.notify_closing(one)
+                one.close()
 
     async def serve_stream(self, stream: trio.abc.Stream, remote: tuple[str, int], local: tuple[str, int]) -> None:
         """Hold one connection: limits, PROXY protocol, TLS, the hook, the session. Closes the stream.

@@ -5,8 +5,9 @@ from __future__ import annotations
 import ipaddress
 import socket
 from collections.abc import Callable, Mapping
+from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import trio
 from msgspec.structs import replace
@@ -22,7 +23,7 @@ from mailcrane.tls.certificate import CertificateAndKey, CertificateError
 from mailcrane.tls.context import ServerTLS, UnknownServerName, choose_alpn
 
 if TYPE_CHECKING:
-    from mailcrane.http.app import ASGIApp, HTTPApp
+    from mailcrane.http.app import ASGIApp, HTTPApp, Receive, Scope, Send
     from mailcrane.http.server import HTTPListener
 
 _HANDSHAKE_SECONDS = 60.0
@@ -150,7 +151,7 @@ class WebServices:
 
     def __init__(self, apps: Mapping[str, HTTPApp]) -> None:
         self._apps = dict(apps)
-        self._made: dict[str, ASGIApp] = {}
+        self._made: dict[str, _Served] = {}
 
     def check(self, config: StaticConfig) -> None:
         """Check that every service that a listener names exists.
@@ -170,12 +171,40 @@ class WebServices:
     def app(self, service: str) -> ASGIApp:
         """Return the application of a service; it is made with the first call."""
         if service not in self._made:
-            self._made[service] = self._apps[service].make()
+            self._made[service] = _Served(self._apps[service].make())
         return self._made[service]
+
+    async def start(self, nursery: trio.Nursery, until: AsyncExitStack) -> None:
+        """Tell the applications that were made that the server starts, and when `until` ends that it stops.
+
+        Args:
+            nursery: Outlives them.
+
+        Raises:
+            LifespanFailed: one cannot start.
+        """
+        from mailcrane.http.lifespan import Lifespan  # noqa: PLC0415
+
+        for served in self._made.values():
+            lifespan = await until.enter_async_context(Lifespan(served.app, nursery))
+            served.state = lifespan.state
 
     def is_internal(self, service: str) -> bool:
         """Whether responses carry the security headers of our own pages."""
         return self._apps[service].is_internal
+
+
+class _Served:
+    """An application with what it has put into the state of its lifespan, which each of its requests gets."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+        self.state: Mapping[str, Any] = {}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if self.state:
+            scope["state"] = {**scope.get("state", {}), **self.state}
+        await self.app(scope, receive, send)
 
 
 def make_http_listeners(

@@ -22,6 +22,7 @@ from mailcrane.admin.lock import DataDirInUse, hold_data_dir
 from mailcrane.config.convert import ConfigError
 from mailcrane.config.static import StaticConfig, load
 from mailcrane.config.validate import validate
+from mailcrane.http.lifespan import LifespanFailed
 from mailcrane.model.clock import SystemClock
 from mailcrane.observe.log import get_log, set_up_logging
 from mailcrane.plugin.context import PluginServices
@@ -41,7 +42,7 @@ log = get_log(__name__)
 # The writer thread waits for the interpreter lock as long as the loop has work; the default of 5 ms starves it.
 SWITCH_INTERVAL = 0.0005
 
-_OPERATOR_ERRORS = (ConfigError, PluginError, DataDirInUse, ControlInUse, StoreError)
+_OPERATOR_ERRORS = (ConfigError, PluginError, LifespanFailed, DataDirInUse, ControlInUse, StoreError)
 
 Unit = Callable[[Transaction], None]
 

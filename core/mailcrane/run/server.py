@@ -203,6 +203,7 @@ class Server:
         """
         hooks = self.host.hooks
         async with AsyncExitStack() as stack:
+            stack.callback(self._close_sockets)
             await stack.enter_async_context(self.host.running())
             opened = await open_transports(
                 [transport_type for _, transport_type in hooks.register_transport_types()], self.static.transports
@@ -255,25 +256,36 @@ class Server:
         if problems or self.health.get("configuration") is not None:
             self.health.set("configuration", State.DEGRADED if problems else State.OK, "; ".join(problems))
 
+    def _close_sockets(self) -> None:
+        """Close what a start that failed has left; those that were served are closed already."""
+        for listener in self.smtp.values():
+            listener.close()
+        for sockets in self._web_sockets.values():
+            for one in sockets:
+                one.socket.close()
+
     async def _run_scheduler(self, scheduler: Scheduler, *, task_status: trio.TaskStatus[None]) -> None:
         await scheduler.run(stop_seconds=_STOP_DELIVERIES_SECONDS, task_status=task_status)
 
     async def _run_listeners(self, task_status: trio.TaskStatus[None]) -> None:
         """Serve until `stop`, then until the sessions have ended or their time is up."""
-        async with trio.open_nursery() as nursery:
-            for listener in self.smtp.values():
-                nursery.start_soon(listener.run)
-            if self._web_sockets:
-                from mailcrane.http.server import serve_http  # noqa: PLC0415
+        async with trio.open_nursery() as lifespans:
+            async with AsyncExitStack() as applications, trio.open_nursery() as nursery:
+                for listener in self.smtp.values():
+                    nursery.start_soon(listener.run)
+                if self._web_sockets:
+                    from mailcrane.http.server import serve_http  # noqa: PLC0415
 
-                made = listeners.make_http_listeners(self.static, self._web_sockets, self.web, self._certificates)
-                await nursery.start(serve_http, made, self._stop)
-            self.health.set("listeners", State.OK)
-            self.ready.set()
-            task_status.started()
-            await self._stop.wait()
-            for listener in self.smtp.values():
-                nursery.start_soon(listener.stop)
+                    made = listeners.make_http_listeners(self.static, self._web_sockets, self.web, self._certificates)
+                    await self.web.start(lifespans, applications)
+                    await nursery.start(serve_http, made, self._stop)
+                self.health.set("listeners", State.OK)
+                self.ready.set()
+                task_status.started()
+                await self._stop.wait()
+                for listener in self.smtp.values():
+                    nursery.start_soon(listener.stop)
+            lifespans.cancel_scope.cancel()
 
     async def _follow_configuration(self) -> None:
         """Use what another process, or a plugin, stored."""
