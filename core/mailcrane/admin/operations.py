@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Any, Generic, TypeVar
 
-import msgspec
 from msgspec import Struct
 
 from mailcrane.admin import accounts, configuration, domains, plugins, queue, server
@@ -100,12 +99,3 @@ async def run_named(administration: Administration, name: str, arguments: Any) -
     except ConfigError as error:
         raise AdminError("bad_configuration", str(error)) from None
     return answer
-
-
-def to_arguments(request: Struct) -> Any:
-    """Return a request as a table, for `run_named`."""
-    return msgspec.to_builtins(request, enc_hook=_reveal)
-
-
-def _reveal(value: Any) -> Any:
-    return value.reveal()

@@ -44,7 +44,7 @@ from mailcrane.smtp.event import (
     Signal,
 )
 from mailcrane.smtp.server import ServerConfig, ServerConnection
-from mailcrane.store.errors import DiskFull
+from mailcrane.store.errors import DiskFull, StoreError
 from mailcrane.store.store import Store
 from mailcrane.tls.context import ServerTLS
 from mailcrane.tls.stream import TLSStream
@@ -347,7 +347,7 @@ class SMTPSession:
                 await transaction.collector.flush()
             except DiskFull:
                 self._server.refuse_content(replies.STORAGE_FULL)
-            except Exception:
+            except StoreError:
                 log.exception("content cannot be staged", session=self.info.id)
                 self._server.refuse_content(replies.LOCAL_ERROR)
 
@@ -427,7 +427,7 @@ class SMTPSession:
         if transaction is not None:
             try:
                 await transaction.collector.drop()
-            except Exception:
+            except StoreError:
                 # It is swept when it is old.
                 log.exception("staged content not removed", session=self.info.id)
 

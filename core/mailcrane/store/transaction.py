@@ -10,7 +10,6 @@ from mailcrane.store.repository.content import ContentRepository
 from mailcrane.store.repository.credentials import CredentialsRepository
 from mailcrane.store.repository.events import EventsRepository
 from mailcrane.store.repository.folders import FoldersRepository
-from mailcrane.store.repository.leases import LeasesRepository
 from mailcrane.store.repository.plugin_data import PluginDataRepository
 from mailcrane.store.repository.queue import QueueRepository
 from mailcrane.store.repository.retired import RetiredRepository
@@ -42,7 +41,6 @@ class Transaction:
         self.events = EventsRepository(sql, self, accounts)
         self.webhooks = WebhooksRepository(sql, self, accounts)
         self.plugin_data = PluginDataRepository(sql)
-        self.leases = LeasesRepository(self.queue, self.webhooks)
 
     def wake(self, topic: str) -> None:
         """Wake those that wait for a topic, once this unit is committed; not at all when it is not."""

@@ -206,9 +206,9 @@ async def test_the_leases_of_a_dead_boot_are_freed_at_start(store: Store, make: 
     leased = {found.entry.id: found for found in await begin(store, make)}
     await store.write(lambda tx: tx.queue.settle(ids[0], leased[ids[0]].token, DELIVERED), key="queue")
     other = Worker("elsewhere", "boot 7")
-    assert await store.write(lambda tx: tx.leases.release_dead_boots(other), key="queue") == 0
+    assert await store.write(lambda tx: tx.queue.release_boots(other), key="queue") == 0
     now = Worker(make.worker.machine, "boot 2")
-    assert await store.write(lambda tx: tx.leases.release_dead_boots(now), key="queue") == 3
+    assert await store.write(lambda tx: tx.queue.release_boots(now), key="queue") == 3
     (settled,) = await store.write(lambda tx: tx.queue.settling(now, tx.now + LEASE, 10), key="queue")
     assert (settled.entry.id, settled.attempt.result) == (ids[0], DELIVERED)
     assert await store.write(lambda tx: tx.queue.settling(now, tx.now + LEASE, 10), key="queue") == []

@@ -127,7 +127,7 @@ async def test_an_old_token_and_a_dead_boot(store: Store, make: Any, held_clock:
     held_clock.move(minutes=20)
     assert await lease(store, make) == []
     assert not await store.write(lambda tx: tx.webhooks.reschedule(call_id, tx.now), key="webhooks")
-    assert await store.write(lambda tx: tx.leases.release_dead_boots(Worker("machine", "boot 2")), key="k") == 1
+    assert await store.write(lambda tx: tx.webhooks.release_boots(Worker("machine", "boot 2")), key="k") == 1
     assert await store.write(renew, key="webhooks") == set()
     assert not await store.write(lambda tx: tx.webhooks.finish(call_id, leased.token, result), key="webhooks")
     (again,) = await lease(store, make)
