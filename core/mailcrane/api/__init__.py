@@ -63,6 +63,13 @@ if TYPE_CHECKING:
     from mailcrane.model.submission import SubmissionRefused as SubmissionRefused
     from mailcrane.model.submission import SubmissionService as SubmissionService
     from mailcrane.model.submission import SubmittedEntry as SubmittedEntry
+    from mailcrane.model.suppression import AlreadySuppressed as AlreadySuppressed
+    from mailcrane.model.suppression import NotSuppressed as NotSuppressed
+    from mailcrane.model.suppression import Suppression as Suppression
+    from mailcrane.model.suppression import SuppressionEvidence as SuppressionEvidence
+    from mailcrane.model.suppression import SuppressionOrigin as SuppressionOrigin
+    from mailcrane.model.suppression import SuppressionService as SuppressionService
+    from mailcrane.model.transport import NotNow as NotNow
     from mailcrane.model.transport import Transport as Transport
     from mailcrane.model.transport import TransportType as TransportType
     from mailcrane.model.webhook import CallResult as CallResult
@@ -138,7 +145,15 @@ else:
                 "SubmissionService",
                 "SubmittedEntry",
             ),
-            "mailcrane.model.transport": ("Transport", "TransportType"),
+            "mailcrane.model.suppression": (
+                "AlreadySuppressed",
+                "NotSuppressed",
+                "Suppression",
+                "SuppressionEvidence",
+                "SuppressionOrigin",
+                "SuppressionService",
+            ),
+            "mailcrane.model.transport": ("NotNow", "Transport", "TransportType"),
             "mailcrane.model.webhook": (
                 "CallResult",
                 "RetiredCall",

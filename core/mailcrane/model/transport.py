@@ -10,6 +10,34 @@ from msgspec import Struct
 from mailcrane.model.delivery import Delivery, RecipientResult
 
 
+class NotNow(Exception):
+    """Raised by a transport that has tried nothing: a limit of ours, or a next hop's wish, says to wait.
+
+    The attempt is not counted. The entries stay due, and their domain is left alone until the time is over or a place
+    is free.
+
+    Attributes:
+        next_hop: What the limit belongs to, such as a host name.
+        reason: In words, for ``mailcrane queue why``: which limit, or what the next hop said.
+        seconds: When it is worth to look again at the latest.
+        wait_for_place: Returns when a place may be free earlier; None where only time helps.
+    """
+
+    def __init__(
+        self,
+        next_hop: str,
+        reason: str,
+        *,
+        seconds: float,
+        wait_for_place: Callable[[], Awaitable[None]] | None = None,
+    ) -> None:
+        super().__init__(f"{next_hop}: {reason}")
+        self.next_hop = next_hop
+        self.reason = reason
+        self.seconds = seconds
+        self.wait_for_place = wait_for_place
+
+
 class Transport(Protocol):
     """Hands messages to a next hop. Called concurrently; a raise defers every recipient of the delivery."""
 
@@ -18,6 +46,9 @@ class Transport(Protocol):
 
         Octets are passed on unchanged. A connection lost after the final dot is deferred as *maybe delivered*.
         Cancellation closes the connection.
+
+        Raises:
+            NotNow: nothing was tried, because a limit says to wait.
         """
         ...
 

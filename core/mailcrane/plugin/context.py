@@ -9,6 +9,7 @@ import trio
 
 from mailcrane.model.clock import Clock, SystemClock
 from mailcrane.model.submission import LoginService, SubmissionService
+from mailcrane.model.suppression import SuppressionService
 from mailcrane.observe.log import Log, get_log
 from mailcrane.plugin.call import PluginTasks
 from mailcrane.plugin.data import PluginData, PluginDataStore
@@ -44,6 +45,7 @@ class PluginServices:
         http: HTTPClientFactory | None = None,
         submissions: SubmissionService | None = None,
         logins: LoginService | None = None,
+        suppressions: SuppressionService | None = None,
     ) -> None:
         self.hostname = hostname
         self.clock: Clock = SystemClock() if clock is None else clock
@@ -51,6 +53,7 @@ class PluginServices:
         self.http = http
         self.submissions = submissions
         self.logins = logins
+        self.suppressions = suppressions
 
 
 class PluginContext:
@@ -88,6 +91,11 @@ class PluginContext:
     def logins(self) -> LoginService:
         """Verifies passwords, with the limits on failures that hold over all protocols."""
         return _there(self._services.logins, self.name, "logins")
+
+    @property
+    def suppressions(self) -> SuppressionService:
+        """The addresses that an account sends nothing to."""
+        return _there(self._services.suppressions, self.name, "suppressions")
 
     def http_client(self, *, allow_networks: tuple[str, ...] = ()) -> GuardedClient:
         """Make a guarded HTTP client: no addresses that are not global, no redirects, bounded size and time.
