@@ -12,6 +12,7 @@ from mailcrane.config.rows import Webhook
 from mailcrane.model.event import Event, EventKind
 from mailcrane.model.event_kinds import EVENT_KINDS
 from mailcrane.model.reply import Reply
+from mailcrane.retire.by_hand import end_by_hand
 from mailcrane.testing import PASSWORD, ROWS, RunningServer, server
 
 ROWS_WITH_WEBHOOK = replace(
@@ -30,7 +31,19 @@ async def everything_that_happens(running: RunningServer) -> list[Event]:
     await client.log_in("ann@here.example", PASSWORD)
     for path in ("deferred@there.example", "failed@there.example"):
         assert (await client.send("ann@here.example", path, CONTENT)).code == 250
+    await client.command("MAIL FROM:<ann@here.example> HOLDFOR=3600")
+    await client.command("RCPT TO:<canceled@there.example>")
+    await client.command("DATA")
+    assert (await client.command(CONTENT + b".")).code == 250
     await client.quit()
+    await end_by_hand(
+        store=running.store,
+        directory=running.server.directory(),
+        hooks=running.server.host.hooks,
+        ids=[entry.id for entry in await running.entries() if entry.forward_path.local_part == "canceled"],
+        event=EventKind.CANCELED,
+        by="a test",
+    )
     stranger = running.connect()
     await stranger.hello()
     assert (await stranger.send("you@there.example", "ann@here.example", CONTENT)).code == 250

@@ -122,7 +122,7 @@ EVENT_KINDS: dict[EventKind, KindDescription] = {
     EventKind.SUPPRESSED: _outgoing("The recipient is on the suppression list.", is_recorded=False),
     EventKind.RELAYED: _outgoing("A notification says that it went on to where none are sent.", is_recorded=False),
     EventKind.EXPANDED: _outgoing("A notification says that it went on to several addresses.", is_recorded=False),
-    EventKind.CANCELED: _outgoing("The entry was taken out of the queue.", is_recorded=False),
+    EventKind.CANCELED: _outgoing("The entry was taken out of the queue by hand."),
     EventKind.UNRECOGNIZED: _outgoing("A notification came in that is not understood.", is_recorded=False),
 }
 

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from msgspec import Struct
 from msgspec.structs import replace
 
-from mailcrane.model.delivery import Attempt, Outcome, RecipientResult
+from mailcrane.model.delivery import Attempt, Entry, Outcome, RecipientResult
 from mailcrane.model.event import EventKind, NewEvent
 from mailcrane.model.retired import Retired
 from mailcrane.retire import events
@@ -76,15 +76,51 @@ def _put_off(transaction: Transaction, ending: Ending, due_at: datetime) -> list
 
 def _retire(transaction: Transaction, ending: Ending) -> list[NewEvent]:
     entry = ending.leased.entry
-    is_success, is_kept = ending.event is EventKind.DELIVERED, ending.keep_for > timedelta(0)
-    if is_kept:
-        before = transaction.queue.attempts(entry.id)[:-1] if entry.attempts > 1 else ()
-        until = transaction.now + ending.keep_for
-        attempts = (*before, ending.attempt)
-        transaction.retired.add(Retired(entry, ending.event, is_success, transaction.now, until, attempts))
-    transaction.queue.remove(entry.id, ending.leased.token)
+    before = transaction.queue.attempts(entry.id)[:-1] if entry.attempts > 1 and ending.keep_for else ()
     return [
         events.attempt_finished(entry, ending.attempt, None),
-        events.outgoing(entry, ending.event, ending.result),
-        events.entry_retired(entry, ending.event, is_success=is_success, is_kept=is_kept),
+        *retire(
+            transaction,
+            entry,
+            ending.event,
+            ending.result,
+            attempts=(*before, ending.attempt),
+            keep_for=ending.keep_for,
+            token=ending.leased.token,
+        ),
+    ]
+
+
+def retire(
+    transaction: Transaction,
+    entry: Entry,
+    event: EventKind,
+    result: RecipientResult,
+    *,
+    attempts: Sequence[Attempt],
+    keep_for: timedelta,
+    token: int | None = None,
+) -> list[NewEvent]:
+    """Take an entry out of the queue.
+
+    Args:
+        transaction: The unit.
+        entry: In the queue, and the caller's if it has a lease.
+        event: How it ends: ``delivered``, ``failed``, ``suppressed`` or ``canceled``.
+        result: What the application is told of the end.
+        attempts: The history that is kept.
+        keep_for: How long; zero keeps nothing.
+        token: Of the lease; None takes the entry whoever holds it.
+
+    Returns:
+        The events that tell of it, to be recorded in this unit.
+    """
+    is_success, is_kept = event is EventKind.DELIVERED, keep_for > timedelta(0)
+    if is_kept:
+        until = transaction.now + keep_for
+        transaction.retired.add(Retired(entry, event, is_success, transaction.now, until, tuple(attempts)))
+    transaction.queue.remove(entry.id, token)
+    return [
+        events.outgoing(entry, event, result),
+        events.entry_retired(entry, event, is_success=is_success, is_kept=is_kept),
     ]
