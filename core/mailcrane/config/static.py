@@ -77,6 +77,14 @@ class QueueConfig(Struct, frozen=True, forbid_unknown_fields=True):
     max_attempts: Annotated[
         int, Meta(ge=1, le=100, description="Attempts before an entry fails, the first included.")
     ] = 8
+    retry_interval_seconds: Annotated[
+        float,
+        Meta(
+            ge=0.1,
+            le=86400,
+            description="Between the first attempt and the second; every further wait is twice as long.",
+        ),
+    ] = 450.0
     lease_seconds: Annotated[
         float,
         Meta(ge=10, le=86400, description="How long an entry stays with a worker that was not heard of since."),
@@ -94,6 +102,14 @@ class WebhooksConfig(Struct, frozen=True, forbid_unknown_fields=True):
 
     concurrency: Annotated[int, Meta(ge=1, le=10000, description="Calls under way at once.")] = 100
     concurrency_per_url: Annotated[int, Meta(ge=1, le=10000, description="Calls under way at once to one URL.")] = 16
+    retry_interval_seconds: Annotated[
+        float,
+        Meta(
+            ge=0.1,
+            le=86400,
+            description="Between the first attempt of a call and the second; the further waits grow in proportion.",
+        ),
+    ] = 60.0
     allow_networks: Annotated[
         tuple[str, ...],
         Meta(description="Networks such as `10.0.0.0/8` that calls may go to although they are not public."),

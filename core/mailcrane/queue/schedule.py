@@ -1,8 +1,8 @@
 """When an entry is tried again, and when it is given up (RFC 5321 section 4.5.4.1).
 
-The first retry comes 7.5 minutes after the first attempt, and every further wait is twice as long. With the eight
-attempts of the default setting an entry is given up after about 16 hours. Pure functions of the entry: a unit that runs
-twice comes to the same time.
+The first retry comes 7.5 minutes after the first attempt, where ``[queue] retry_interval_seconds`` says nothing else,
+and every further wait is twice as long. With the eight attempts of the default setting an entry is given up after about
+16 hours. Pure functions of the entry: a unit that runs twice comes to the same time.
 """
 
 from __future__ import annotations
@@ -15,7 +15,10 @@ FIRST_INTERVAL = timedelta(minutes=7, seconds=30)
 """Between the first and the second attempt, before jitter."""
 
 JITTER = timedelta(seconds=5)
-"""At most this is added to or taken from the first interval, so that entries queued together drift apart."""
+"""At most this is added to or taken from the first interval, so that entries queued together drift apart.
+
+A shorter first interval has a jitter that is shorter in proportion.
+"""
 
 # Entries with a large `max_attempts` of their own would otherwise leave the calendar: 7.5 minutes doubled 12 times are
 # three weeks.
@@ -24,15 +27,17 @@ _MAX_DOUBLINGS = 12
 _STEPS = 1000
 
 
-def next_due_at(entry: Entry) -> datetime:
+def next_due_at(entry: Entry, first_interval: timedelta = FIRST_INTERVAL) -> datetime:
     """Return when an entry is tried again if the attempt that has begun does not end it.
 
     Args:
         entry: With the attempt counted that has begun.
+        first_interval: Between the first and the second attempt, before jitter.
     """
     begun_at = entry.last_attempt_at or entry.due_at
     doublings = min(max(entry.attempts - 1, 0), _MAX_DOUBLINGS)
-    return begun_at + (FIRST_INTERVAL + _jitter(entry)) * (1 << doublings)
+    jitter = _jitter(entry) * min(1.0, first_interval / FIRST_INTERVAL)
+    return begun_at + (first_interval + jitter) * (1 << doublings)
 
 
 def is_exhausted(entry: Entry, default_max_attempts: int) -> bool:

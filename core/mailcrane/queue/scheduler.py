@@ -69,6 +69,9 @@ class Scheduler:
         self._transports = transports
         self._preparer = preparer
         self._config = config
+        self._next_due_at = functools.partial(
+            next_due_at, first_interval=timedelta(seconds=config.retry_interval_seconds)
+        )
         self._worker = worker
         self._clock = clock
         self._stopping = trio.CancelScope()
@@ -184,7 +187,7 @@ class Scheduler:
                 self._worker,
                 transaction.now + self._lease_length,
                 room,
-                next_due_at=next_due_at,
+                next_due_at=self._next_due_at,
                 per_domain=most,
                 running=running,
             )

@@ -49,10 +49,13 @@ enabled = ["transports", "webapi"]
 [transports.local]
 type = "local"
 
+# A message that is deferred is tried again after a second, then after two, four and so on.
 [queue]
 default_transport = "local"
+retry_interval_seconds = 1
 
 [webhooks]
+retry_interval_seconds = 1
 allow_networks = ["127.0.0.0/8", "::1/128"]
 
 [tls.localhost]

@@ -29,7 +29,7 @@ from mailcrane.session.auth import Authenticator
 from mailcrane.session.login import Logins
 from mailcrane.session.policy import NO_SUCH_USER, UNKNOWN, EnvelopePolicy
 from mailcrane.session.settings import SessionSettings
-from mailcrane.session.special import SpecialFailure, failure_at_data, failure_at_mail, failure_at_rcpt
+from mailcrane.session.special import SpecialFailure, SpecialTries
 from mailcrane.session.tarpit import READ_DELAY, send_slowly
 from mailcrane.smtp import replies
 from mailcrane.smtp.command import Auth, Data, Hello, Mail, Rcpt, StartTLS
@@ -100,12 +100,17 @@ class SessionServices(Struct, frozen=True):
 
 
 class SessionProfile(Struct, frozen=True):
-    """What the sessions of one listener have in common."""
+    """What the sessions of one listener have in common.
+
+    Attributes:
+        special: Says which local parts fail; None where no local part is special.
+    """
 
     services: SessionServices
     settings: SessionSettings
     config: ServerConfig
     policy: EnvelopePolicy
+    special: SpecialTries | None = None
 
     @staticmethod
     def make(services: SessionServices, settings: SessionSettings) -> SessionProfile:
@@ -120,7 +125,9 @@ class SessionProfile(Struct, frozen=True):
             mechanisms=offered_mechanisms(legacy=settings.is_legacy_auth) if settings.is_submission else (),
             max_message_octets=settings.max_message_octets,
         )
-        return SessionProfile(services, settings, config, EnvelopePolicy(settings, services.hooks, services.directory))
+        policy = EnvelopePolicy(settings, services.hooks, services.directory)
+        special = SpecialTries() if settings.has_special_recipients else None
+        return SessionProfile(services, settings, config, policy, special)
 
 
 class _Transaction:
@@ -154,6 +161,7 @@ class SMTPSession:
         self._services = services = profile.services
         self._settings = settings = profile.settings
         self._policy = profile.policy
+        self._special = profile.special
         self._stream = stream
         config = profile.config
         if settings.is_submission and settings.may_relay(info.remote_ip):
@@ -299,7 +307,7 @@ class SMTPSession:
     async def _on_mail(self, event: Mail) -> None:
         await self._drop_transaction()
         reverse_path = event.reverse_path
-        if self._settings.has_special_recipients and (failure := failure_at_mail(reverse_path.mailbox)):
+        if self._special is not None and (failure := self._special.at_mail(reverse_path)):
             await self._fail_as_asked(failure)
             return
         if self._policy.asks_plugins:
@@ -315,7 +323,9 @@ class SMTPSession:
         transaction = self._transaction
         assert transaction is not None, "RCPT is given after MAIL only"
         forward_path = event.forward_path
-        if self._settings.has_special_recipients and (failure := failure_at_rcpt(forward_path)):
+        if self._special is not None and (
+            failure := self._special.at_rcpt(transaction.mail.reverse_path, forward_path)
+        ):
             await self._fail_as_asked(failure)
             return
         is_stranger = self._policy.is_stranger(self.info, self._identity)
@@ -406,12 +416,12 @@ class SMTPSession:
         if transaction.unknown:
             await trio.sleep(_UNKNOWN_DELAY)
             return NO_SUCH_USER
-        if self._settings.has_special_recipients:
-            for recipient in transaction.recipients:
-                failure = failure_at_data(recipient.forward_path)
-                if failure is not None:
-                    await trio.sleep(failure.delay)
-                    return failure.reply
+        if self._special is not None:
+            forward_paths = [recipient.forward_path for recipient in transaction.recipients]
+            failure = self._special.at_end_of_content(mail.reverse_path, forward_paths, content.header)
+            if failure is not None:
+                await trio.sleep(failure.delay)
+                return failure.reply
         message = ReceivedMessage(info, number, mail.reverse_path, tuple(transaction.recipients), content, now)
         return await self._services.incoming.receive(message, smtputf8=mail.smtputf8, require_tls=mail.require_tls)
 
@@ -433,7 +443,7 @@ class SMTPSession:
 
     def _slow_down(self) -> None:
         # A development server is there to be sent what fails.
-        self._is_slow = not self._settings.has_special_recipients
+        self._is_slow = self._special is None
 
     def _log_refusal(self, reply: Reply) -> None:
         log.info("message refused", session=self.info.id, remote_ip=self.info.remote_ip, reply=reply)

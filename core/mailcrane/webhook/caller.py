@@ -161,7 +161,11 @@ class WebhookCaller:
                 self._worker,
                 transaction.now + timedelta(seconds=LEASE_SECONDS),
                 room,
-                next_due_at=functools.partial(next_due_at, now=transaction.now),
+                next_due_at=functools.partial(
+                    next_due_at,
+                    now=transaction.now,
+                    first_interval=timedelta(seconds=self._config.retry_interval_seconds),
+                ),
                 per_url=self._config.concurrency_per_url,
                 running=running,
             )

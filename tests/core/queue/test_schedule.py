@@ -39,3 +39,10 @@ def test_the_entrys_own_limit_wins_over_the_queues() -> None:
     assert not is_exhausted(made_entry(attempts=7), 8)
     assert is_exhausted(made_entry(attempts=2, max_attempts=2), 8)
     assert not is_exhausted(made_entry(attempts=8, max_attempts=20), 8)
+
+
+def test_a_shorter_first_interval_makes_every_wait_and_its_jitter_shorter() -> None:
+    for attempts, seconds in [(1, 1), (2, 2), (5, 16)]:
+        entry = made_entry(attempts=attempts, last_attempt_at=START)
+        wait = next_due_at(entry, timedelta(seconds=1)) - START
+        assert abs(wait.total_seconds() - seconds) <= 0.02 * seconds

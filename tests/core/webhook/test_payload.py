@@ -151,6 +151,12 @@ def test_retries_come_later_and_later_and_end() -> None:
     assert [is_exhausted(_call(attempt)) for attempt in (11, 12, 13)] == [False, True, True]
 
 
+def test_a_shorter_first_wait_makes_all_of_them_shorter() -> None:
+    for attempt, seconds in [(1, 1), (2, 2), (4, 7.5)]:
+        wait = next_due_at(_call(attempt), START, timedelta(seconds=1)) - START
+        assert abs(wait.total_seconds() / seconds - 1) <= 0.010001
+
+
 def test_payloads_are_json() -> None:
     text = encode_payload(make_payload(made_event(), queued_at=START))
     assert json.loads(text)["Event"] == "delivered"
