@@ -17,6 +17,7 @@ from mailcrane.config.rows import Account, Address, DKIMKey, Domain, Route, Sett
 from mailcrane.config.static import (
     AuthConfig,
     CertificateConfig,
+    DNSConfig,
     ListenerConfig,
     LogConfig,
     PluginsConfig,
@@ -34,6 +35,7 @@ STATIC_SECTIONS: tuple[tuple[str, type[Struct]], ...] = (
     ("[plugins]", PluginsConfig),
     ("[queue]", QueueConfig),
     ("[webhooks]", WebhooksConfig),
+    ("[dns]", DNSConfig),
     ("[auth]", AuthConfig),
     ("[tls.NAME]", CertificateConfig),
     ("[listeners.NAME]", ListenerConfig),

@@ -38,6 +38,7 @@ _FIELD_IS_FOR = {
     "is_behind_proxy": _WEB_PROTOCOLS,
 }
 _MAX_PORT = 65535
+_DNS_PORT = 53
 
 
 class LogConfig(Struct, frozen=True, forbid_unknown_fields=True):
@@ -114,6 +115,35 @@ class WebhooksConfig(Struct, frozen=True, forbid_unknown_fields=True):
         tuple[str, ...],
         Meta(description="Networks such as `10.0.0.0/8` that calls may go to although they are not public."),
     ] = ()
+
+
+class DNSConfig(Struct, frozen=True, forbid_unknown_fields=True):
+    """How names are looked up."""
+
+    servers: Annotated[
+        tuple[str, ...],
+        Meta(
+            description="Servers to ask, in turn: `127.0.0.1`, `192.0.2.53:5353` or `[2001:db8::53]:5353`. Empty takes "
+            "those of `/etc/resolv.conf`."
+        ),
+    ] = ()
+    trusted: Annotated[
+        tuple[str, ...],
+        Meta(
+            description="Addresses of servers that are believed when they say that an answer is authentic (DNSSEC), "
+            "because nobody can change what is on the way to them. Those on loopback are always believed."
+        ),
+    ] = ()
+    timeout_seconds: Annotated[
+        float, Meta(ge=1, le=300, description="How long one look-up may take, all servers together.")
+    ] = 30.0
+    server_timeout_seconds: Annotated[
+        float, Meta(ge=0.1, le=60, description="How long one server may take before the next is asked.")
+    ] = 5.0
+    cache_size: Annotated[int, Meta(ge=0, le=10_000_000, description="Answers that are kept; 0 keeps none.")] = 10000
+    cache_max_seconds: Annotated[
+        float, Meta(ge=0, le=604800, description="How long an answer is kept at most, whatever the record says.")
+    ] = 86400.0
 
 
 class AuthConfig(Struct, frozen=True, forbid_unknown_fields=True):
@@ -228,6 +258,7 @@ class StaticConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     ] = {}
     queue: Annotated[QueueConfig, Meta(description="The queue.")] = QueueConfig()
     webhooks: Annotated[WebhooksConfig, Meta(description="Webhook calls.")] = WebhooksConfig()
+    dns: Annotated[DNSConfig, Meta(description="Names.")] = DNSConfig()
     auth: Annotated[AuthConfig, Meta(description="Logins.")] = AuthConfig()
     tls: Annotated[dict[str, CertificateConfig], Meta(description="Certificates, by name.")] = {}
     listeners: Annotated[dict[str, ListenerConfig], Meta(description="Listeners, by name.")] = {}
@@ -296,6 +327,18 @@ def split_address(text: str) -> tuple[str, int]:
     return str(ipaddress.IPv4Address(host)), int(port)
 
 
+def split_server(text: str) -> tuple[str, int]:
+    """Split a DNS server into its IP address and its port, 53 by default.
+
+    Raises:
+        ValueError: it is not an IP address with or without a port.
+    """
+    try:
+        return str(ipaddress.ip_address(text)), _DNS_PORT
+    except ValueError:
+        return split_address(text)
+
+
 def _with_absolute_paths(config: StaticConfig, base: Path) -> StaticConfig:
     def absolute(name: str) -> str:
         return str(base / name) if name else ""
@@ -321,6 +364,7 @@ def _check(config: StaticConfig) -> None:
             "hostname", f'"{config.hostname}" is not a host name: {error}', "Write a name such as mail.example.org"
         ) from None
     check_networks("webhooks.allow_networks", config.webhooks.allow_networks)
+    _check_dns(config.dns)
     seen: set[str] = set()
     for index, name in enumerate(config.plugins.enabled):
         if name in seen:
@@ -339,6 +383,23 @@ def _check(config: StaticConfig) -> None:
     taken: dict[tuple[str, int], str] = {}
     for name, listener in config.listeners.items():
         _check_listener(config, name, listener, taken)
+
+
+def _check_dns(config: DNSConfig) -> None:
+    for index, text in enumerate(config.servers):
+        try:
+            split_server(text)
+        except ValueError:
+            raise ConfigError(
+                f"dns.servers[{index}]",
+                f'"{text}" is not an IP address, with or without a port',
+                'Write "192.0.2.53" or "[2001:db8::53]:53"',
+            ) from None
+    for index, text in enumerate(config.trusted):
+        try:
+            ipaddress.ip_address(text)
+        except ValueError:
+            raise ConfigError(f"dns.trusted[{index}]", f'"{text}" is not an IP address', 'Write "192.0.2.53"') from None
 
 
 def _check_listener(

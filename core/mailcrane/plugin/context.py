@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Protocol, TypeVar, TypeVarTuple, Unpack
 
 import trio
 
+from mailcrane.dns.answer import Resolver
 from mailcrane.model.clock import Clock, SystemClock
 from mailcrane.model.submission import LoginService, SubmissionService
 from mailcrane.model.suppression import SuppressionService
@@ -46,6 +47,7 @@ class PluginServices:
         submissions: SubmissionService | None = None,
         logins: LoginService | None = None,
         suppressions: SuppressionService | None = None,
+        resolver: Resolver | None = None,
     ) -> None:
         self.hostname = hostname
         self.clock: Clock = SystemClock() if clock is None else clock
@@ -54,6 +56,7 @@ class PluginServices:
         self.submissions = submissions
         self.logins = logins
         self.suppressions = suppressions
+        self.resolver = resolver
 
 
 class PluginContext:
@@ -96,6 +99,11 @@ class PluginContext:
     def suppressions(self) -> SuppressionService:
         """The addresses that an account sends nothing to."""
         return _there(self._services.suppressions, self.name, "suppressions")
+
+    @property
+    def resolver(self) -> Resolver:
+        """Looks names up in DNS, with a cache that the whole server shares."""
+        return _there(self._services.resolver, self.name, "resolver")
 
     def http_client(self, *, allow_networks: tuple[str, ...] = ()) -> GuardedClient:
         """Make a guarded HTTP client: no addresses that are not global, no redirects, bounded size and time.

@@ -20,6 +20,7 @@ from mailcrane.config.directory import Directory
 from mailcrane.config.references import dangling
 from mailcrane.config.rows import Configuration
 from mailcrane.config.static import StaticConfig
+from mailcrane.dns.upstream import make_resolver
 from mailcrane.http.app import HTTPApp
 from mailcrane.http.client import GuardedClient
 from mailcrane.listener.smtp import SMTPListener
@@ -89,7 +90,7 @@ class Server:
         """Put the stages together. `make_server` reads what it needs from the store first.
 
         Args:
-            services: What the plugins were constructed with; filled in here.
+            services: What the plugins were constructed with; filled in here, but for a resolver that is there.
             configuration: As stored now.
             server_secret: As stored.
             is_inline: Nothing runs in threads: for tests with a mock clock.
@@ -111,6 +112,8 @@ class Server:
         services.submissions = self.submissions
         services.logins = self.logins
         services.http = self.http_client
+        if services.resolver is None:
+            services.resolver = make_resolver(static.dns)
         session_services = SessionServices(
             clock,
             hooks,

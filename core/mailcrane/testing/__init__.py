@@ -2,8 +2,8 @@
 
 `server` runs every stage with a store in memory; only the next hop, DNS, the receiver of webhooks and time are fake.
 `ask` asks one hook of one plugin. `made_entry` and its like make values with sensible defaults. `Clock` follows
-trio's clock, so that a mock clock moves the time of day too. `FAILURES` is what plugins
-do wrong, to see what comes of it.
+trio's clock, so that a mock clock moves the time of day too. `FakeResolver` is a DNS of a test's own. `FAILURES` is
+what plugins do wrong, to see what comes of it.
 """
 
 from typing import TYPE_CHECKING
@@ -13,6 +13,7 @@ from mailcrane.api._lazy import lazy_names
 if TYPE_CHECKING:
     from mailcrane.testing.client import SMTPClient as SMTPClient
     from mailcrane.testing.clock import Clock as Clock
+    from mailcrane.testing.dns import FakeResolver as FakeResolver
     from mailcrane.testing.failures import FAILURES as FAILURES
     from mailcrane.testing.failures import Failure as Failure
     from mailcrane.testing.failures import impatient as impatient
@@ -38,6 +39,7 @@ else:
         {
             "mailcrane.testing.client": ("SMTPClient",),
             "mailcrane.testing.clock": ("Clock",),
+            "mailcrane.testing.dns": ("FakeResolver",),
             "mailcrane.testing.failures": ("FAILURES", "Failure", "impatient"),
             "mailcrane.testing.hooks": ("ask", "made_arguments", "made_event", "running_plugins"),
             "mailcrane.testing.in_memory": ("PASSWORD", "ROWS", "RunningServer", "server"),

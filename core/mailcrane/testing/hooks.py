@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from datetime import timedelta
 from typing import Any
 
+from mailcrane.dns.answer import Resolver
 from mailcrane.message.content import BytesContent
 from mailcrane.model.address import Mailbox, ReversePath
 from mailcrane.model.clock import Clock
@@ -22,6 +23,7 @@ from mailcrane.plugin.data import HeldPluginData, PluginDataStore
 from mailcrane.plugin.host import PluginHost
 from mailcrane.plugin.spec import hook_spec
 from mailcrane.testing.clock import START
+from mailcrane.testing.dns import FakeResolver
 from mailcrane.testing.values import made_entry, made_session
 
 MADE_MESSAGE = b"From: <me@localhost>\r\nTo: <you@example.org>\r\nSubject: made up\r\n\r\nHello\r\n"
@@ -43,10 +45,19 @@ def made_arguments(hook: str) -> dict[str, Any]:
 
 
 def plugin_services(
-    *, hostname: str = "localhost", clock: Clock | None = None, data: PluginDataStore | None = None
+    *,
+    hostname: str = "localhost",
+    clock: Clock | None = None,
+    data: PluginDataStore | None = None,
+    resolver: Resolver | None = None,
 ) -> PluginServices:
-    """Make services for plugins whose ``context.data`` is held in memory."""
-    return PluginServices(hostname=hostname, clock=clock, data=HeldPluginData() if data is None else data)
+    """Make services for plugins whose ``context.data`` is held in memory, with an empty DNS."""
+    return PluginServices(
+        hostname=hostname,
+        clock=clock,
+        data=HeldPluginData() if data is None else data,
+        resolver=FakeResolver() if resolver is None else resolver,
+    )
 
 
 @contextlib.asynccontextmanager

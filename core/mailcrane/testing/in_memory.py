@@ -32,6 +32,7 @@ from mailcrane.store.store import Store
 from mailcrane.store.transaction import Transaction
 from mailcrane.testing.client import SMTPClient
 from mailcrane.testing.clock import Clock
+from mailcrane.testing.dns import FakeResolver
 from mailcrane.testing.receiver import FakeReceiver
 from mailcrane.testing.transport import FakeTransport
 from mailcrane.testing.web import HTTPAnswer, ask_app
@@ -98,6 +99,7 @@ class RunningServer:
         clock: Its time of day.
         transport: Its only next hop, the transport ``fake``.
         receiver: Takes its webhooks, whatever their URL.
+        resolver: Its DNS, empty at first.
     """
 
     def __init__(
@@ -107,12 +109,15 @@ class RunningServer:
         transport: FakeTransport,
         receiver: FakeReceiver,
         nursery: trio.Nursery,
+        *,
+        resolver: FakeResolver,
     ) -> None:
         self.server = server
         self.store: Store = server.store
         self.clock = clock
         self.transport = transport
         self.receiver = receiver
+        self.resolver = resolver
         self._nursery = nursery
 
     def connect(self, listener: str = "smtp", *, remote_ip: str = "192.0.2.1") -> SMTPClient:
@@ -185,17 +190,17 @@ async def server(
         sections: The tables ``[plugin.NAME]``.
     """
     clock = Clock()
-    transport, receiver = FakeTransport(), FakeReceiver()
+    transport, receiver, resolver = FakeTransport(), FakeReceiver(), FakeResolver()
     static: StaticConfig = parse(CONFIG + config)
     async with await open_sqlite(":memory:", clock, inline=True) as store:
         await store.write(lambda transaction: _fill(transaction, validate(rows)), key="config")
-        services = PluginServices(hostname=static.hostname, clock=clock)
+        services = PluginServices(hostname=static.hostname, clock=clock, resolver=resolver)
         host = PluginHost.of([*plugins, _transport_plugin(transport)], sections, services)
         made = await make_server(static, store, host, services, clock=clock, is_inline=True)
         async with trio.open_nursery() as nursery:
             await nursery.start(partial(made.run, poster=receiver))
             async with trio.open_nursery() as connections:
-                yield RunningServer(made, clock, transport, receiver, connections)
+                yield RunningServer(made, clock, transport, receiver, connections, resolver=resolver)
                 connections.cancel_scope.cancel()
             made.stop()
 

@@ -66,6 +66,8 @@ def test_a_missing_key_says_what_to_add() -> None:
         ('[log.levels]\n"mailcrane.smtp" = "x"', 'log.levels."mailcrane.smtp"', '"x" is not a known value'),
         ("log = 3", "log", "expected a table"),
         ('[webhooks]\nallow_networks = ["10.0.0.0/8", "x"]', "webhooks.allow_networks[1]", "is not a network"),
+        ('[dns]\nservers = ["127.0.0.1", "ns.example"]', "dns.servers[1]", "is not an IP address"),
+        ('[dns]\ntrusted = ["10.0.0.0/8"]', "dns.trusted[0]", "is not an IP address"),
         ('[plugins]\nenabled = ["a", "a"]', "plugins.enabled[1]", "twice"),
         ("[transports.a]\nhost = 1", "transports.a", "has no type"),
         ('[queue]\ndefault_transport = "out"', "queue.default_transport", 'no transport "out"'),
