@@ -71,9 +71,17 @@ class PluginsConfig(Struct, frozen=True, forbid_unknown_fields=True):
 class QueueConfig(Struct, frozen=True, forbid_unknown_fields=True):
     """How the queue delivers."""
 
-    concurrency: Annotated[int, Meta(ge=1, le=10000, description="Attempts under way at once.")] = 100
+    concurrency: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=10000,
+            description="Deliveries under way at once. A delivery is one message to all its recipients at one domain. "
+            "The last half is shared out more sparingly the less is free, so that slow domains cannot take it all.",
+        ),
+    ] = 2000
     concurrency_per_domain: Annotated[
-        int, Meta(ge=1, le=10000, description="Attempts under way at once to one domain.")
+        int, Meta(ge=1, le=10000, description="Deliveries under way at once to one domain.")
     ] = 20
     max_attempts: Annotated[
         int, Meta(ge=1, le=100, description="Attempts before an entry fails, the first included.")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
+from datetime import datetime
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -15,6 +16,7 @@ from msgspec.structs import replace
 from mailcrane.config.directory import Directory
 from mailcrane.config.static import QueueConfig
 from mailcrane.model.delivery import Attempt, Delivery, Entry, Outcome, RecipientResult, RouteChoice
+from mailcrane.model.transport import NotNow
 from mailcrane.observe.log import get_log
 from mailcrane.plugin.caller import Hooks
 from mailcrane.plugin.errors import HookFailed
@@ -57,6 +59,7 @@ class Attempter:
         directory: Gives the look-ups of the newest configuration.
         preparer: Makes the content that is carried.
         calls: Where transports run.
+        leave_alone: Called with a recipient domain for which nothing can be tried now; returns until when it is so.
     """
 
     def __init__(
@@ -69,6 +72,7 @@ class Attempter:
         preparer: ContentPreparer,
         config: QueueConfig,
         calls: BoundedCalls,
+        leave_alone: Callable[[str, NotNow], datetime],
     ) -> None:
         self._store = store
         self._hooks = hooks
@@ -77,28 +81,45 @@ class Attempter:
         self._preparer = preparer
         self._config = config
         self._calls = calls
+        self._leave_alone = leave_alone
 
     async def attempt(self, group: Sequence[Leased]) -> None:
-        """Make one attempt for entries of one message and domain; each is retired or due again when this returns.
+        """Make one attempt for entries of one message and domain.
+
+        When this returns, each entry is retired, or due again, or its attempt was taken back.
 
         Raises:
             Interrupted: the server stops; the entries that have no result yet are still leased.
             StoreFailed: the store is dead; the stored state tells after a restart.
         """
-        routed: dict[str, list[Leased]] = {}
-        for leased in group:
-            choice = await self._route(leased.entry)
-            if isinstance(choice, RecipientResult):
-                await self._settle(Outcomes((leased,), "", (choice,)))
+        for transport, members in (await self._routed(group)).items():
+            try:
+                outcomes = await self._deliver(transport, members)
+            except NotNow as why:
+                await self._take_back(members, why)
             else:
-                routed.setdefault(choice.transport, []).append(leased)
-                log.debug("routed", entry=leased.entry.id, transport=choice.transport, reason=choice.reason)
-        for transport, members in routed.items():
-            await self._settle(await self._deliver(transport, members))
+                await self._settle(outcomes)
 
     async def resume(self, settling: Sequence[Leased]) -> None:
         """Go on at the hooks with attempts whose outcomes were committed before a crash; they are never made again."""
         await self._finish(settling)
+
+    async def _routed(self, group: Sequence[Leased]) -> dict[str, list[Leased]]:
+        """Return the entries by their transports; the attempt of those without a route is over."""
+        routed: dict[str, list[Leased]] = {}
+        lost: list[Leased] = []
+        results: list[RecipientResult] = []
+        for leased in group:
+            choice = await self._route(leased.entry)
+            if isinstance(choice, RecipientResult):
+                lost.append(leased)
+                results.append(choice)
+            else:
+                routed.setdefault(choice.transport, []).append(leased)
+                log.debug("routed", entry=leased.entry.id, transport=choice.transport, reason=choice.reason)
+        if lost:
+            await self._settle(Outcomes(tuple(lost), "", tuple(results)))
+        return routed
 
     async def _route(self, entry: Entry) -> RouteChoice | RecipientResult:
         return await select_transport(
@@ -125,7 +146,7 @@ class Attempter:
                 require_tls=first.require_tls,
             )
             results = await hand_over(self._hooks, transport, self._transports[transport], delivery, calls=self._calls)
-        except Interrupted:
+        except (Interrupted, NotNow):
             raise
         except HookFailed as failure:
             return _all_deferred(members, transport, failed_text(failure))
@@ -134,6 +155,19 @@ class Attempter:
             log.exception("attempt could not be made", entry=first.id, transport=transport)
             return _all_deferred(members, transport, f"internal error: {type(error).__name__}")
         return Outcomes(tuple(members), transport, results, prepared)
+
+    async def _take_back(self, members: Sequence[Leased], why: NotNow) -> None:
+        """Undo the beginning of an attempt for which nothing was tried: not counted, due as before, no event."""
+        domain = members[0].entry.forward_path.domain
+        log.debug("not now", domain=domain, next_hop=why.next_hop, reason=why.reason, seconds=why.seconds)
+        until = self._leave_alone(domain, why)
+
+        def abandon(transaction: Transaction) -> None:
+            for leased in members:
+                transaction.queue.abandon(leased.entry.id, leased.token, due_at=leased.begun_due_at)
+            transaction.queue.leave_alone(domain, until)
+
+        await write_persistently(self._store, abandon, key="queue")
 
     async def _settle(self, outcomes: Outcomes) -> None:
         """Commit what the transport reported. No hook and no wait for anybody comes before this."""

@@ -1,13 +1,13 @@
 """The loop that finds what is due and has it attempted.
 
 It waits until something is due or the topic ``queue`` is woken, leases what is due as far as there is room, and starts
-one task per message and domain. One unit begins a batch of attempts: when it is committed, they are counted.
+one task per delivery: a message and the domain of some of its recipients. One unit begins a batch of attempts: when it
+is committed, they are counted.
 """
 
 from __future__ import annotations
 
 import functools
-from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime, timedelta
 
@@ -16,13 +16,16 @@ import trio
 from mailcrane.config.directory import Directory
 from mailcrane.config.static import QueueConfig
 from mailcrane.model.clock import Clock
+from mailcrane.model.transport import NotNow
 from mailcrane.observe.log import get_log, log_context
 from mailcrane.plugin.caller import Hooks
 from mailcrane.queue.attempt import Attempter
-from mailcrane.queue.grouping import group
+from mailcrane.queue.blocked import Blocked, BlockedDomains
+from mailcrane.queue.grouping import shares_delivery
+from mailcrane.queue.places import Places
 from mailcrane.queue.schedule import next_due_at
 from mailcrane.store.errors import CommitFailed, DiskFull, StoreClosed, StoreError, StoreFailed
-from mailcrane.store.records import Leased, Worker
+from mailcrane.store.records import Begun, Leased, Worker
 from mailcrane.store.store import Store
 from mailcrane.store.transaction import Transaction
 from mailcrane.transport.deadline import BoundedCalls, Interrupted
@@ -33,6 +36,10 @@ log = get_log(__name__)
 
 TOPIC = "queue"
 
+# Deliveries that begin in one unit, so that it does not hold up others.
+_MOST_BEGUN = 200
+# Entries under way; deliveries of messages with very many recipients may go beyond it.
+_MOST_HELD = 50_000
 # Taken at once after a crash; the rest follows when these are done.
 _RESUME_LIMIT = 100
 # Between looks when the store does not take a unit, and when what is due cannot be leased.
@@ -77,15 +84,31 @@ class Scheduler:
         self._stopping = trio.CancelScope()
         # What is under way, by entry id.
         self._held: dict[int, Leased] = {}
-        # Entries under way by recipient domain.
-        self._running: Counter[str] = Counter()
-        # Whether something that is due may be waiting for room.
+        self._places = Places(config.concurrency, config.concurrency_per_domain)
+        self._blocked = BlockedDomains(clock, self._free)
+        # Domains with more that is due than there was room for when they were looked at, and those of them, and of the
+        # blocked ones, that are to be looked at again.
+        self._waiting: set[str] = set()
+        self._again: set[str] = set()
+        # Whether there was no room for any domain.
         self._is_full = False
 
     @property
     def under_way(self) -> int:
         """How many entries are being attempted or settled."""
         return len(self._held)
+
+    def under_way_to(self, domain: str) -> int:
+        """Return how many deliveries to a recipient domain are under way."""
+        return self._places.under_way_to(domain)
+
+    def blocked(self, domain: str) -> Blocked | None:
+        """Return why a recipient domain is left alone; None when it is not."""
+        return self._blocked.get(domain)
+
+    def blocked_domains(self) -> tuple[str, ...]:
+        """Return the recipient domains that are left alone, sorted."""
+        return self._blocked.domains()
 
     def stop(self) -> None:
         """Begin no more attempts; `run` ends when those under way have ended or their time is up."""
@@ -106,6 +129,11 @@ class Scheduler:
         """
         async with trio.open_nursery() as deliveries:
             calls = BoundedCalls(deliveries)
+
+            def leave_alone(domain: str, why: NotNow) -> datetime:
+                self._places.shrink(domain)
+                return self._blocked.add(domain, why, deliveries, calls)
+
             attempter = Attempter(
                 store=self._store,
                 hooks=self._hooks,
@@ -114,6 +142,7 @@ class Scheduler:
                 preparer=self._preparer,
                 config=self._config,
                 calls=calls,
+                leave_alone=leave_alone,
             )
             freed = await self._store.write(
                 lambda transaction: transaction.queue.release_boots(self._worker), key=TOPIC
@@ -158,50 +187,52 @@ class Scheduler:
     async def _start_due(self, attempts: trio.Nursery, attempter: Attempter) -> float:
         """Start what is due and fits; returns the seconds until something may be due next."""
         while True:
-            room = self._config.concurrency - len(self._held)
+            room = self._places.room if len(self._held) < _MOST_HELD else 0
             self._is_full = room <= 0
             if self._is_full:
                 return float("inf")
-            leased, due_at, full = await self._lease(room)
-            for members in group(leased):
+            begun, due_at = await self._lease(min(room, _MOST_BEGUN))
+            for members in begun.deliveries:
                 attempts.start_soon(self._attempt, attempter.attempt, members)
-            # Where room was made while the unit ran, nobody tells: it was not known then that there was none.
-            has_new_room = any(self._running[domain] < self._config.concurrency_per_domain for domain in full)
-            if len(leased) < room and not has_new_room:
+            # Where room was made while the unit ran, nobody tells: it was not known then that somebody waits for it.
+            self._again |= {domain for domain in begun.waiting if self._places.room_for(domain) > 0}
+            self._waiting |= begun.waiting - self._again
+            if not begun.is_more and not self._again:
                 break
-        self._is_full = any(count >= self._config.concurrency_per_domain for count in self._running.values())
         if due_at is None:
             return float("inf")
         seconds = (due_at - self._clock.now()).total_seconds()
         # What is due and was not leased although there is room will not be so at once either.
-        return seconds if seconds > 0 or leased else _TROUBLE_SECONDS
+        return seconds if seconds > 0 or begun.deliveries else _TROUBLE_SECONDS
 
-    async def _lease(self, room: int) -> tuple[list[Leased], datetime | None, list[str]]:
-        """Begin attempts; returns them, when something may be due next that there is room for, and the domains for
-        which there was none."""
-        running = dict(self._running)
-        most = self._config.concurrency_per_domain
+    async def _lease(self, most: int) -> tuple[Begun, datetime | None]:
+        """Begin attempts; returns them, and when something may be due next."""
+        again, self._again = self._again, set()
+        self._waiting -= again
 
-        def begin(transaction: Transaction) -> tuple[list[Leased], datetime | None, list[str]]:
-            leased = transaction.queue.begin_attempts(
+        def begin(transaction: Transaction) -> tuple[Begun, datetime | None]:
+            begun = transaction.queue.begin_attempts(
                 self._worker,
                 transaction.now + self._lease_length,
-                room,
+                most,
                 next_due_at=self._next_due_at,
-                per_domain=most,
-                running=running,
+                shares_delivery=shares_delivery,
+                room_for=self._places.room_for,
+                left_alone_until=self._blocked.until,
+                look_again=again,
             )
-            busy = Counter(running)
-            busy.update(one.entry.forward_path.domain for one in leased)
-            full = [domain for domain, count in busy.items() if count >= most]
-            return leased, transaction.queue.next_due_at(exclude_domains=full), full
+            return begun, transaction.queue.next_due_at()
 
         # Cancelling the wait would not undo the unit: what it leased is to be known here.
         with trio.CancelScope(shield=True):
-            leased, due_at, full = await self._store.write(begin, key=TOPIC)
-            for one in leased:
-                self._hold(one)
-        return leased, due_at, full
+            try:
+                begun, due_at = await self._store.write(begin, key=TOPIC)
+            except StoreError:
+                self._again |= again
+                raise
+            for members in begun.deliveries:
+                self._hold(members)
+        return begun, due_at
 
     async def _resume(self, attempts: trio.Nursery, attempter: Attempter) -> None:
         with trio.CancelScope(shield=True):
@@ -212,7 +243,7 @@ class Scheduler:
                 key=TOPIC,
             )
             for leased in settling:
-                self._hold(leased)
+                self._hold((leased,))
         for leased in settling:
             attempts.start_soon(self._attempt, attempter.resume, (leased,))
 
@@ -222,6 +253,8 @@ class Scheduler:
         try:
             with log_context(entry=members[0].entry.id):
                 await attempt(members)
+            if self._blocked.get(_domain(members)) is None:
+                self._places.note_good(_domain(members))
         except Interrupted:
             await self._put_back(members)
         except (StoreFailed, StoreClosed):
@@ -230,8 +263,7 @@ class Scheduler:
             # The top of an attempt. The entries are taken up again when their leases end.
             log.exception("attempt ended with an error", entries=[leased.entry.id for leased in members])
         finally:
-            for leased in members:
-                self._let_go(leased)
+            self._let_go(members)
 
     async def _put_back(self, members: Sequence[Leased]) -> None:
         """Free the leases of deliveries that were interrupted; those of the group that are done are not touched."""
@@ -246,19 +278,26 @@ class Scheduler:
             # The next start frees them, as after a crash.
             log.warning("leases are left to the next start", problem=str(error))
 
-    def _hold(self, leased: Leased) -> None:
-        self._held[leased.entry.id] = leased
-        self._running[leased.entry.forward_path.domain] += 1
+    def _hold(self, members: Sequence[Leased]) -> None:
+        for leased in members:
+            self._held[leased.entry.id] = leased
+        self._places.take(_domain(members))
 
-    def _let_go(self, leased: Leased) -> None:
-        if self._held.get(leased.entry.id) is leased:
-            del self._held[leased.entry.id]
-        domain = leased.entry.forward_path.domain
-        self._running[domain] -= 1
-        if not self._running[domain]:
-            del self._running[domain]
-        if self._is_full or self._stopping.cancel_called:
+    def _let_go(self, members: Sequence[Leased]) -> None:
+        for leased in members:
+            if self._held.get(leased.entry.id) is leased:
+                del self._held[leased.entry.id]
+        domain = _domain(members)
+        self._places.leave(domain)
+        if domain in self._waiting:
+            self._again.add(domain)
+        if self._is_full or domain in self._again or self._stopping.cancel_called:
             self._store.wakeups.wake(TOPIC)
+
+    def _free(self, domain: str) -> None:
+        """Have a domain looked at again that was left alone."""
+        self._again.add(domain)
+        self._store.wakeups.wake(TOPIC)
 
     async def _wait_until_idle(self) -> None:
         while self._held:
@@ -288,6 +327,10 @@ class Scheduler:
             lost = sorted(entry_id for entry_id, _ in leases if entry_id in self._held and entry_id not in kept)
             if lost:
                 log.warning("leases are lost; what comes of these attempts changes nothing", entries=lost)
+
+
+def _domain(members: Sequence[Leased]) -> str:
+    return members[0].entry.forward_path.domain
 
 
 def _renew(transaction: Transaction, *, leases: list[tuple[int, int]], length: timedelta) -> set[int]:

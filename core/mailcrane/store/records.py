@@ -226,11 +226,32 @@ class Leased(Struct, frozen=True):
     Attributes:
         token: To be given with every result; an old one changes nothing.
         attempt: The one under way or, for an entry that is taken up again after its outcome was stored, that one.
+        begun_due_at: When the attempt that has begun was due; None where it had begun before.
     """
 
     entry: Entry
     token: int
     attempt: Attempt
+    begun_due_at: datetime | None = None
+
+
+class Begun(Struct, frozen=True):
+    """Attempts that begin.
+
+    Attributes:
+        deliveries: Entries that are leased, those together that share a delivery.
+        waiting: Domains with more that is due, for which there was no room, or that are to be left alone.
+        is_more: Whether other domains were not looked at, because no more were to begin.
+    """
+
+    deliveries: tuple[tuple[Leased, ...], ...]
+    waiting: frozenset[str]
+    is_more: bool
+
+    @property
+    def leased(self) -> tuple[Leased, ...]:
+        """The entries of all deliveries."""
+        return tuple(leased for members in self.deliveries for leased in members)
 
 
 class RetiredFilter(Struct, frozen=True):

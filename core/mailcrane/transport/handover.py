@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from mailcrane.model.delivery import Delivery, Outcome, RecipientResult
-from mailcrane.model.transport import Transport
+from mailcrane.model.transport import NotNow, Transport
 from mailcrane.observe.log import get_log
 from mailcrane.plugin.caller import Hooks
 from mailcrane.plugin.errors import HookFailed
@@ -32,6 +32,7 @@ async def hand_over(
 
     Raises:
         Interrupted: the server stops; nothing is known of what came of the delivery.
+        NotNow: the transport has tried nothing.
     """
     try:
         preparation = merge_preparations(
@@ -60,7 +61,7 @@ async def _deliver(name: str, transport: Transport, delivery: Delivery, calls: B
     try:
         answer = await calls.call(seconds, lambda: transport.deliver(delivery))
         return check_results(answer, len(delivery.entries))
-    except Interrupted:
+    except (Interrupted, NotNow):
         raise
     except DeadlinePassed as late:
         log.error("transport did not answer", delivery=delivery.id, transport=name, problem=str(late))

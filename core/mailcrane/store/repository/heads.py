@@ -1,8 +1,10 @@
 """Which destination has something due: one row per destination with work, so that a blocked one costs nothing.
 
 A million entries for a domain that is not to be tried now must not be walked over to find the others. `Heads` keeps
-for every destination a time before which nothing of it is due. It may be too early, never too late: whoever makes
-something due calls `lower`, and whoever looks and finds nothing calls `set`.
+for every destination a time before which nothing of it is to be looked for. It may be too early: whoever makes
+something due calls `lower`, and whoever looks calls `set`. Whoever has no room for a destination, or leaves it alone,
+sets a later time, so that it is not met again and again; he calls `bring_forward` when there is room, and should he die
+before, the time is near enough, or `look_everywhere` puts it right.
 """
 
 from __future__ import annotations
@@ -37,6 +39,21 @@ class Heads:
                 (at_us, self._kind, name),
             )
 
+    def bring_forward(self, names: Collection[str], at_us: int) -> None:
+        """Have destinations looked at again at an instant that were put off; those without work stay out."""
+        self._sql.run_many(
+            "UPDATE heads SET due_at = ? WHERE kind = ? AND name = ? AND due_at > ?",
+            [(at_us, self._kind, name, at_us) for name in names],
+        )
+
+    def look_everywhere(self, first_due: str) -> None:
+        """Note anew when the first work of every destination is due.
+
+        Args:
+            first_due: An expression of SQL that gives it for ``heads.name``; NULL where there is no work.
+        """
+        self._sql.run(f"UPDATE heads SET due_at = COALESCE({first_due}, due_at) WHERE kind = ?", (self._kind,))
+
     def due(self, now_us: int, exclude: Collection[str], page: int) -> Iterator[str]:
         """Yield destinations that may have something due, the oldest first, each once.
 
@@ -44,16 +61,17 @@ class Heads:
         """
         seen = set(exclude)
         while True:
+            most = page + len(seen)
             rows = self._sql.rows(
                 "SELECT name FROM heads WHERE kind = ? AND due_at <= ? ORDER BY due_at LIMIT ?",
-                (self._kind, now_us, page + len(seen)),
+                (self._kind, now_us, most),
             )
-            names = [name for (name,) in rows if name not in seen]
-            if not names:
+            for (name,) in rows:
+                if name not in seen:
+                    seen.add(name)
+                    yield name
+            if len(rows) < most:
                 return
-            for name in names:
-                seen.add(name)
-                yield name
 
     def earliest(self, exclude: Collection[str]) -> int | None:
         """Return the earliest time at which something may be due, leaving out some destinations."""

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import builtins
 import enum
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from datetime import datetime, timedelta
 
 import msgspec
@@ -21,7 +21,7 @@ from msgspec import UNSET, UnsetType
 
 from mailcrane.model.delivery import Attempt, Entry, RecipientResult
 from mailcrane.store.errors import FromIdTaken
-from mailcrane.store.records import Leased, NewEntry, QueueFilter, Worker
+from mailcrane.store.records import Begun, Leased, NewEntry, QueueFilter, Worker
 from mailcrane.store.repository.accounts import Accounts
 from mailcrane.store.repository.content import ContentRepository
 from mailcrane.store.repository.entry_rows import (
@@ -34,12 +34,32 @@ from mailcrane.store.repository.entry_rows import (
     tristate,
 )
 from mailcrane.store.repository.heads import Heads
-from mailcrane.store.sql import SQL, Row, Unit, from_us, to_us
+from mailcrane.store.sql import SQL, Unit, from_us, to_us
 
 _encode = msgspec.json.Encoder().encode
 
 
 _ALL = QueueFilter()
+
+# Entries that share one delivery at most.
+_MOST_MEMBERS = 1000
+# Entries that begin in one unit, so that it does not hold up others; the last delivery may go beyond.
+_MOST_BEGUN = 1000
+# A domain without room is looked at again after this, should nobody have said before that there is room.
+_PARKED_US = 60_000_000
+_NEVER_US = 1 << 62
+
+
+def _alone(entry: Entry) -> object:
+    return entry.id
+
+
+def _no_limit(domain: str, begun: int) -> int:
+    return 1 << 30
+
+
+def _never(domain: str) -> None:
+    return None
 
 
 class _State(enum.IntEnum):
@@ -123,9 +143,12 @@ class QueueRepository:
         )
         return tuple(attempt_of(row) for row in rows)
 
-    def next_due_at(self, *, exclude_domains: Collection[str] = ()) -> datetime | None:
-        """Return when to look for due entries next; it may be a little early, never late. None when nothing waits."""
-        return from_us(self._heads.earliest(exclude_domains))
+    def next_due_at(self) -> datetime | None:
+        """Return when to look for due entries next; it may be early. None when nothing waits.
+
+        It is late only for domains that were without room, or left alone, when `begin_attempts` looked at them.
+        """
+        return from_us(self._heads.earliest(()))
 
     # --- an attempt ---------------------------------------------------------------------------------------------
 
@@ -136,45 +159,58 @@ class QueueRepository:
         limit: int,
         *,
         next_due_at: Callable[[Entry], datetime],
-        per_domain: int | None = None,
-        running: Mapping[str, int] | None = None,
-        exclude_domains: Collection[str] = (),
-    ) -> builtins.list[Leased]:
-        """Lease entries that are due and count the attempts that begin now, the oldest first over the domains.
+        shares_delivery: Callable[[Entry], object] = _alone,
+        room_for: Callable[[str, int], int] = _no_limit,
+        left_alone_until: Callable[[str], datetime | None] = _never,
+        look_again: Collection[str] = (),
+    ) -> Begun:
+        """Lease entries that are due and count the attempts that begin now.
 
         When this unit is committed, the attempts have begun: a crash afterwards leaves them counted, without a
         result, and the entries due at the time that `next_due_at` gave.
 
+        Domains are served in turn: the one whose first entry is due the longest, or that was served the longest ago.
+        What it costs depends on what begins, and not on how much is queued, held, due later or left alone.
+
         Args:
             worker: Who holds the leases.
             until: End of the leases.
-            limit: The most entries that are leased.
+            limit: The most deliveries that begin.
             next_due_at: When an entry is due again should this attempt not succeed; a pure function of the entry,
                 whose `attempts` and `last_attempt_at` count this one already.
-            per_domain: The most attempts that may be under way to one recipient domain, with `running` counted.
-            running: Attempts under way by recipient domain.
-            exclude_domains: Recipient domains that are left alone.
+            shares_delivery: Entries of a domain for which this gives the same value are leased together.
+            room_for: The most deliveries that may begin to a domain, when so many others begin in this unit.
+            left_alone_until: When the time is over that a domain is to be left alone; None when it is not.
+            look_again: Domains that were in `Begun.waiting`, or left alone, for which there may be room now.
         """
         now = self._unit.now_us
-        busy = running or {}
-        leased: builtins.list[Leased] = []
-        excluded = set(exclude_domains)
-        if per_domain is not None:
-            excluded.update(domain for domain, count in busy.items() if count >= per_domain)
-        for domain in self._heads.due(now, excluded, limit):
-            room = limit - len(leased)
-            if per_domain is not None:
-                room = min(room, per_domain - busy.get(domain, 0))
-            rows = self._sql.rows(
-                f"SELECT {COLUMNS}, e.token {FROM} WHERE e.destination = ? AND e.pick_at <= ?"
-                " ORDER BY e.pick_at, e.id LIMIT ?",
-                (domain, now, room),
-            )
-            leased.extend(self._begin(row, worker, to_us(until), next_due_at) for row in rows)
-            self._look_again(domain)
-            if len(leased) >= limit:
-                break
-        return leased
+        self._heads.bring_forward(look_again, now)
+        deliveries: builtins.list[tuple[Leased, ...]] = []
+        waiting: set[str] = set()
+        size = 0
+        for domain in self._heads.due(now, (), limit):
+            if len(deliveries) >= limit or size >= _MOST_BEGUN:
+                return Begun(tuple(deliveries), frozenset(waiting), is_more=True)
+            alone_until = left_alone_until(domain)
+            if alone_until is not None:
+                self._heads.set(domain, to_us(alone_until))
+                continue
+            room = room_for(domain, len(deliveries))
+            if room <= 0:
+                waiting.add(domain)
+                self._heads.set(domain, now + _PARKED_US)
+                continue
+            found, next_at = self._due(domain, min(room, limit - len(deliveries)), shares_delivery)
+            for members in found:
+                deliveries.append(self._begin(members, worker, to_us(until), next_due_at))
+                size += len(members)
+                next_at = min(next_at, *(max(to_us(until), to_us(one.entry.due_at)) for one in deliveries[-1]))
+            if next_at <= now and len(deliveries) < limit:
+                waiting.add(domain)
+                next_at = now + _PARKED_US
+            # Not before now, also when the next one was due long ago: the others come first.
+            self._heads.set(domain, max(next_at, now) if next_at < _NEVER_US else None)
+        return Begun(tuple(deliveries), frozenset(waiting), is_more=len(deliveries) >= limit)
 
     def settle(
         self,
@@ -249,8 +285,14 @@ class QueueRepository:
         self._unit.wake("queue")
         return True
 
-    def abandon(self, entry_id: int, token: int) -> bool:
-        """Take an attempt back that did not reach its transport: not counted, due at once. False: old token."""
+    def abandon(self, entry_id: int, token: int, *, due_at: datetime | None = None) -> bool:
+        """Take an attempt back for which nothing was tried: it is not counted. False: the token is old.
+
+        Args:
+            entry_id: Of the entry.
+            token: Of its lease.
+            due_at: When the attempt was due; at once when None.
+        """
         row = self._sql.row(
             "DELETE FROM attempts WHERE entry_id = ? AND number = (SELECT attempts FROM entries"
             " WHERE id = ? AND token = ? AND state = ?) RETURNING number",
@@ -258,8 +300,16 @@ class QueueRepository:
         )
         if row is None:
             return False
-        self._sql.run("UPDATE entries SET attempts = attempts - 1 WHERE id = ?", (entry_id,))
-        return self.reschedule(entry_id, token, self._unit.now)
+        self._sql.run(
+            "UPDATE entries SET attempts = attempts - 1, last_attempt_at ="
+            " (SELECT MAX(started_at) FROM attempts WHERE entry_id = entries.id) WHERE id = ?",
+            (entry_id,),
+        )
+        return self.reschedule(entry_id, token, due_at or self._unit.now)
+
+    def leave_alone(self, domain: str, until: datetime) -> None:
+        """Have a recipient domain looked at for what is due no earlier than this, or when something is added."""
+        self._heads.set(domain, to_us(until))
 
     def remove(self, entry_id: int, token: int | None = None) -> bool:
         """Take an entry out of the queue, release its content, and forget its attempts and plugin data.
@@ -344,6 +394,10 @@ class QueueRepository:
                 (_State.WAITING, None if is_held else due_at, entry_id),
             )
             self._heads.lower(destination, due_at)
+        # An earlier boot may have left domains for later that it had no room for.
+        self._heads.look_everywhere(
+            "(SELECT MIN(pick_at) FROM entries WHERE destination = heads.name AND pick_at IS NOT NULL)"
+        )
         if dead:
             self._unit.wake("queue")
         return len(dead)
@@ -430,36 +484,73 @@ class QueueRepository:
         assert row is not None, "RETURNING gives the row that was written"
         return int(row[0])
 
-    def _begin(self, row: Row, worker: Worker, until: int, next_due_at: Callable[[Entry], datetime]) -> Leased:
-        now = self._unit.now
-        entry, token = entry_of(row), row[WIDTH] + 1
-        entry = msgspec.structs.replace(entry, attempts=entry.attempts + 1, last_attempt_at=now)
-        due_at = next_due_at(entry)
-        self._sql.run(
+    def _due(
+        self, domain: str, room: int, shares_delivery: Callable[[Entry], object]
+    ) -> tuple[builtins.list[builtins.list[tuple[Entry, int]]], int]:
+        """Return what is due at a domain with its tokens, by delivery, and when the first of the rest is due."""
+        found: builtins.list[builtins.list[tuple[Entry, int]]] = []
+        open_: dict[object, builtins.list[tuple[Entry, int]]] = {}
+        size = 0
+        page, after = room + 1, (-1, 0)
+        while True:
+            rows = self._sql.rows(
+                f"SELECT {COLUMNS}, e.token, e.pick_at {FROM} WHERE e.destination = ? AND e.pick_at IS NOT NULL"
+                " AND (e.pick_at, e.id) > (?, ?) ORDER BY e.pick_at, e.id LIMIT ?",
+                (domain, *after, page),
+            )
+            for row in rows:
+                pick_at = row[WIDTH + 1]
+                if pick_at > self._unit.now_us:
+                    return found, pick_at
+                entry = entry_of(row)
+                key = shares_delivery(entry)
+                members = open_.get(key)
+                if members is None or len(members) >= _MOST_MEMBERS:
+                    if len(found) >= room or size >= _MOST_BEGUN:
+                        return found, pick_at
+                    members = open_[key] = []
+                    found.append(members)
+                members.append((entry, row[WIDTH]))
+                size += 1
+            if len(rows) < page:
+                return found, _NEVER_US
+            # A message with many recipients at the domain: larger steps.
+            page, after = min(2 * page, _MOST_MEMBERS), (rows[-1][WIDTH + 1], rows[-1][0])
+
+    def _begin(
+        self,
+        members: Sequence[tuple[Entry, int]],
+        worker: Worker,
+        until: int,
+        next_due_at: Callable[[Entry], datetime],
+    ) -> tuple[Leased, ...]:
+        now, now_us = self._unit.now, self._unit.now_us
+        leased = []
+        for entry, token in members:
+            begun = msgspec.structs.replace(entry, attempts=entry.attempts + 1, last_attempt_at=now)
+            begun = msgspec.structs.replace(begun, due_at=next_due_at(begun))
+            leased.append(Leased(begun, token + 1, Attempt(begun.attempts, now, ""), entry.due_at))
+        self._sql.run_many(
             "UPDATE entries SET state = ?, token = ?, lease_until = ?, lease_machine = ?, lease_boot = ?,"
             " attempts = ?, last_attempt_at = ?, due_at = ?, pick_at = ? WHERE id = ?",
-            (
-                _State.LEASED,
-                token,
-                until,
-                worker.machine,
-                worker.boot,
-                entry.attempts,
-                self._unit.now_us,
-                to_us(due_at),
-                max(until, to_us(due_at)),
-                entry.id,
-            ),
+            [
+                (
+                    _State.LEASED,
+                    one.token,
+                    until,
+                    worker.machine,
+                    worker.boot,
+                    one.entry.attempts,
+                    now_us,
+                    to_us(one.entry.due_at),
+                    max(until, to_us(one.entry.due_at)),
+                    one.entry.id,
+                )
+                for one in leased
+            ],
         )
-        self._sql.run(
+        self._sql.run_many(
             "INSERT INTO attempts (entry_id, number, started_at, transport) VALUES (?, ?, ?, '')",
-            (entry.id, entry.attempts, self._unit.now_us),
+            [(one.entry.id, one.entry.attempts, now_us) for one in leased],
         )
-        return Leased(msgspec.structs.replace(entry, due_at=due_at), token, Attempt(entry.attempts, now, ""))
-
-    def _look_again(self, domain: str) -> None:
-        row = self._sql.row(
-            "SELECT pick_at FROM entries WHERE destination = ? AND pick_at IS NOT NULL ORDER BY pick_at LIMIT 1",
-            (domain,),
-        )
-        self._heads.set(domain, None if row is None else row[0])
+        return tuple(leased)

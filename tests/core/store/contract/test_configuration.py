@@ -69,9 +69,10 @@ async def test_credentials_are_replaced_and_cleared(store: Store) -> None:
 
 async def test_a_removed_account_is_gone_at_once_and_its_data_by_and_by(store: Store, make: Any) -> None:
     (entry_id,) = await store.write(make.queued(), key="queue")
-    (leased,) = await store.write(
+    begun = await store.write(
         lambda tx: tx.queue.begin_attempts(make.worker, tx.now, 9, next_due_at=make.in_an_hour), key="queue"
     )
+    (leased,) = begun.leased
     content_id = leased.entry.content_id
 
     def fill(transaction: Transaction) -> None:

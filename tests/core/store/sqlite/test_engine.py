@@ -170,7 +170,7 @@ async def test_picking_what_is_due_does_not_depend_on_how_much_is_queued(
             transaction.configuration.replace(make.configuration, expected_version=0)
             content_id = make.content(transaction)
             transaction.queue.add(
-                [make.entry(transaction, content_id, f"u{number}@blocked.example") for number in range(entries)]
+                [make.entry(transaction, content_id, f"u{number}@full.example") for number in range(entries)]
             )
             transaction.queue.add(
                 [make.entry(transaction, content_id, f"u{number}@fine.example") for number in range(20)]
@@ -184,14 +184,17 @@ async def test_picking_what_is_due_does_not_depend_on_how_much_is_queued(
             steps[0] += 100
             return 0
 
+        def room_for(domain: str, begun: int) -> int:
+            return 0 if domain == "full.example" else 20
+
         def pick(transaction: Transaction) -> int:
             connection.set_progress_handler(count, 100)
-            leased = transaction.queue.begin_attempts(
-                make.worker, transaction.now, 20, next_due_at=make.in_an_hour, exclude_domains=["blocked.example"]
+            begun = transaction.queue.begin_attempts(
+                make.worker, transaction.now, 21, next_due_at=make.in_an_hour, room_for=room_for
             )
-            assert transaction.queue.next_due_at(exclude_domains=["blocked.example"]) is not None
+            assert transaction.queue.next_due_at() is not None
             connection.set_progress_handler(None, 0)
-            return len(leased)
+            return len(begun.leased)
 
         assert await store.write(pick, key="queue") == 20
         # Virtual machine instructions of SQLite: for 20 entries some 5,000, whatever else is queued.
