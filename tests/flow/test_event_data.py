@@ -7,7 +7,10 @@ import trio.testing
 from msgspec.structs import replace
 
 from mailcrane.admin.accounts import AddAccount
-from mailcrane.admin.operations import ACCOUNT_ADD
+from mailcrane.admin.hold_rules import AddHoldRule
+from mailcrane.admin.operations import ACCOUNT_ADD, HOLD_RULE_ADD, QUEUE_HOLD
+from mailcrane.admin.queue_changes import SetHold
+from mailcrane.admin.queue_filter import EntryFilter
 from mailcrane.config.rows import Webhook
 from mailcrane.model.event import Event, EventKind
 from mailcrane.model.event_kinds import EVENT_KINDS
@@ -35,7 +38,6 @@ async def everything_that_happens(running: RunningServer) -> list[Event]:
     await client.command("RCPT TO:<canceled@there.example>")
     await client.command("DATA")
     assert (await client.command(CONTENT + b".")).code == 250
-    await client.quit()
     await end_by_hand(
         store=running.store,
         directory=running.server.directory(),
@@ -47,6 +49,12 @@ async def everything_that_happens(running: RunningServer) -> list[Event]:
     stranger = running.connect()
     await stranger.hello()
     assert (await stranger.send("you@there.example", "ann@here.example", CONTENT)).code == 250
+    rule = AddHoldRule(recipient_domain="held.example")
+    await HOLD_RULE_ADD.run(running.server.administration(), rule)
+    await client.send("ann@here.example", "you@held.example", CONTENT)
+    await client.quit()
+    only = EntryFilter(forward_path="you@held.example")
+    await QUEUE_HOLD.run(running.server.administration(), SetHold(is_held=False, filter=only))
     await ACCOUNT_ADD.run(running.server.administration(), AddAccount("eve", "eve@here.example"))
     await trio.sleep(7 * 3600)
     return [*await running.events("ann"), *await running.events("")]

@@ -14,6 +14,7 @@ import trio
 from mailcrane.admin.errors import AdminError
 from mailcrane.config import declarative
 from mailcrane.config.convert import ConfigError
+from mailcrane.config.directory import Directory
 from mailcrane.config.rows import Configuration, DKIMKey
 from mailcrane.config.static import StaticConfig
 from mailcrane.config.validate import dkim_key_path, validate
@@ -21,7 +22,9 @@ from mailcrane.message.dkim_keys import KeyUnusable, check_private_key
 from mailcrane.model.event import EventKind, NewEvent
 from mailcrane.observe.health import HealthReport
 from mailcrane.observe.log import get_log
+from mailcrane.plugin.caller import Hooks
 from mailcrane.plugin.notify import Notifier
+from mailcrane.queue.scheduler import Scheduler
 from mailcrane.store.errors import VersionChanged
 from mailcrane.store.store import Store
 from mailcrane.store.transaction import Transaction
@@ -50,6 +53,8 @@ class Administration:
         health: Tells how the running server is; None where none runs.
         stop: Begins to stop the running server and returns at once; None where none runs.
         notifier: Tells plugins of events; None where no server runs.
+        hooks: Of the plugins that run; None where no server runs.
+        scheduler: Delivers what is in the queue; None where no server runs.
     """
 
     def __init__(
@@ -62,6 +67,8 @@ class Administration:
         health: Callable[[], HealthReport] | None = None,
         stop: Callable[[], None] | None = None,
         notifier: Notifier | None = None,
+        hooks: Hooks | None = None,
+        scheduler: Scheduler | None = None,
     ) -> None:
         self.store = store
         self.static = static
@@ -69,6 +76,8 @@ class Administration:
         self.health = health
         self.stop = stop
         self.notifier = notifier
+        self.hooks = hooks
+        self.scheduler = scheduler
         self._reload = reload
 
     def acting_as(self, actor: str) -> Administration:
@@ -80,6 +89,10 @@ class Administration:
     async def configuration(self) -> Configuration:
         """Return the present configuration."""
         return await self.store.read(lambda transaction: transaction.configuration.load())
+
+    async def directory(self) -> Directory:
+        """Return the look-ups of the present configuration."""
+        return Directory(await self.configuration(), hostname=self.static.hostname)
 
     async def change(
         self,

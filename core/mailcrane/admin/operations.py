@@ -7,7 +7,7 @@ from typing import Any, Generic, TypeVar
 
 from msgspec import Struct
 
-from mailcrane.admin import accounts, configuration, domains, plugins, queue, server
+from mailcrane.admin import accounts, configuration, domains, hold_rules, plugins, queue, queue_changes, server
 from mailcrane.admin.administration import Administration
 from mailcrane.admin.errors import AdminError
 from mailcrane.config.convert import ConfigError, convert
@@ -37,6 +37,23 @@ PASSWORD_SET = Operation("password_set", accounts.SetPassword, accounts.Changed,
 DOMAIN_ADD = Operation("domain_add", domains.AddDomain, domains.DomainAdded, domains.add_domain)
 DOMAIN_LIST = Operation("domain_list", domains.ListDomains, domains.DomainList, domains.list_domains)
 QUEUE_LIST = Operation("queue_list", queue.ListQueue, queue.QueueList, queue.list_queue)
+QUEUE_COUNT = Operation("queue_count", queue.CountQueue, queue.QueueCount, queue.count_queue)
+QUEUE_HOLD = Operation("queue_hold", queue_changes.SetHold, queue_changes.ChangedMany, queue_changes.set_hold)
+QUEUE_SCHEDULE = Operation("queue_schedule", queue_changes.Schedule, queue_changes.ChangedMany, queue_changes.schedule)
+QUEUE_TRANSPORT = Operation(
+    "queue_transport", queue_changes.SetTransport, queue_changes.ChangedMany, queue_changes.set_transport
+)
+QUEUE_REQUIRE_TLS = Operation(
+    "queue_require_tls", queue_changes.SetRequireTLS, queue_changes.ChangedMany, queue_changes.set_require_tls
+)
+QUEUE_END = Operation("queue_end", queue_changes.EndEntries, queue_changes.ChangedMany, queue_changes.end_entries)
+HOLD_RULE_LIST = Operation(
+    "hold_rule_list", hold_rules.ListHoldRules, hold_rules.HoldRuleList, hold_rules.list_hold_rules
+)
+HOLD_RULE_ADD = Operation("hold_rule_add", hold_rules.AddHoldRule, hold_rules.HoldRuleAdded, hold_rules.add_hold_rule)
+HOLD_RULE_REMOVE = Operation(
+    "hold_rule_remove", hold_rules.RemoveHoldRule, hold_rules.HoldRuleRemoved, hold_rules.remove_hold_rule
+)
 QUEUE_SHOW = Operation("queue_show", queue.ShowEntry, queue.EntryDetails, queue.show_entry)
 CONFIG_EXPORT = Operation(
     "config_export", configuration.ExportConfiguration, configuration.Exported, configuration.export_configuration
@@ -67,6 +84,15 @@ OPERATIONS: dict[str, Operation[Any, Any]] = {
         DOMAIN_ADD,
         DOMAIN_LIST,
         QUEUE_LIST,
+        QUEUE_COUNT,
+        QUEUE_HOLD,
+        QUEUE_SCHEDULE,
+        QUEUE_TRANSPORT,
+        QUEUE_REQUIRE_TLS,
+        QUEUE_END,
+        HOLD_RULE_LIST,
+        HOLD_RULE_ADD,
+        HOLD_RULE_REMOVE,
         QUEUE_SHOW,
         CONFIG_EXPORT,
         CONFIG_DIFF,

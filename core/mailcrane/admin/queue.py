@@ -1,4 +1,4 @@
-"""Operations on the queue: list entries, show one with its timeline."""
+"""Operations on the queue: list and count entries, show one with its timeline."""
 
 from __future__ import annotations
 
@@ -6,27 +6,34 @@ from datetime import datetime
 from typing import Annotated, Any
 
 from msgspec import Meta, Struct
+from msgspec.structs import replace
 
 from mailcrane.admin.administration import Administration
 from mailcrane.admin.errors import AdminError
+from mailcrane.admin.queue_filter import MAX_ID, EntryFilter
 from mailcrane.model.delivery import Attempt, Entry
 from mailcrane.model.event import Event
-from mailcrane.store.records import QueueFilter
+from mailcrane.store.records import QueueSort
 from mailcrane.store.transaction import Transaction
-
-MAX_ID = 2**63 - 1
-"""The largest id that there can be."""
 
 
 class ListQueue(Struct, frozen=True, forbid_unknown_fields=True):
-    """List entries that meet every condition that is given."""
+    """List entries."""
 
-    account: Annotated[str, Meta(description="Name of the account that submitted; empty for all.")] = ""
-    reverse_path: Annotated[str, Meta(description="Part of the reverse-path.")] = ""
-    forward_path: Annotated[str, Meta(description="Part of the forward-path.")] = ""
-    is_held: Annotated[bool | None, Meta(description="Only held ones, or only those that are not.")] = None
-    after_id: Annotated[int, Meta(ge=0, le=MAX_ID, description="The page after this entry.")] = 0
+    filter: Annotated[EntryFilter, Meta(description="Which entries.")] = EntryFilter()
+    sort: Annotated[QueueSort, Meta(description="By the next attempt, or in the order of queueing.")] = QueueSort.QUEUED
+    is_descending: Annotated[bool, Meta(description="The last one first.")] = False
+    after_id: Annotated[int, Meta(ge=0, le=MAX_ID, description="The page after this entry; 0 for the first.")] = 0
+    after_due_at: Annotated[
+        datetime | None, Meta(description="Its due time; for pages that are sorted by the next attempt.")
+    ] = None
     limit: Annotated[int, Meta(ge=1, le=10000, description="The most entries.")] = 100
+
+
+class CountQueue(Struct, frozen=True, forbid_unknown_fields=True):
+    """Count entries."""
+
+    filter: Annotated[EntryFilter, Meta(description="Which entries.")] = EntryFilter()
 
 
 class ShowEntry(Struct, frozen=True, forbid_unknown_fields=True):
@@ -57,14 +64,24 @@ class QueueEntry(Struct, frozen=True):
     subject: str
     from_id: str
     transport: str
+    require_tls: bool | None
+    future_release: str
+    hold_rule: int
     extra: dict[str, str]
 
 
 class QueueList(Struct, frozen=True):
-    """Entries by id; `next_after_id` asks for the next page and is 0 on the last."""
+    """A page of entries; the next request carries the last two, which are 0 and null on the last page."""
 
     entries: tuple[QueueEntry, ...]
-    next_after_id: int
+    next_after_id: int = 0
+    next_after_due_at: datetime | None = None
+
+
+class QueueCount(Struct, frozen=True):
+    """How many entries there are."""
+
+    count: int
 
 
 class QueueAttempt(Struct, frozen=True):
@@ -97,19 +114,37 @@ class EntryDetails(Struct, frozen=True):
 
 
 async def list_queue(administration: Administration, request: ListQueue) -> QueueList:
-    """List entries of the queue, by id."""
-    wanted = QueueFilter(
-        account=request.account or None,
-        reverse_path_contains=request.reverse_path,
-        forward_path_contains=request.forward_path,
-        is_held=request.is_held,
-        after_id=request.after_id,
-        limit=request.limit + 1,
+    """List entries of the queue, a page at a time."""
+    if request.sort is QueueSort.NEXT_ATTEMPT and request.after_id and request.after_due_at is None:
+        raise AdminError("bad_value", "the page after an entry needs its due time too where they are sorted by that")
+
+    def read(transaction: Transaction) -> list[Entry]:
+        conditions = request.filter.conditions(transaction.now)
+        return transaction.queue.list(
+            replace(
+                conditions,
+                sort=request.sort,
+                is_descending=request.is_descending,
+                after_id=request.after_id,
+                after_due_at=request.after_due_at,
+                limit=request.limit + 1,
+            )
+        )
+
+    found = await administration.store.read(read)
+    page = tuple(_entry(entry, _status(entry)) for entry in found[: request.limit])
+    if len(found) == len(page):
+        return QueueList(page)
+    return QueueList(page, page[-1].id, page[-1].due_at)
+
+
+async def count_queue(administration: Administration, request: CountQueue) -> QueueCount:
+    """Count entries of the queue."""
+    return QueueCount(
+        await administration.store.read(
+            lambda transaction: transaction.queue.count(request.filter.conditions(transaction.now))
+        )
     )
-    found = await administration.store.read(lambda transaction: transaction.queue.list(wanted))
-    page = found[: request.limit]
-    next_after_id = page[-1].id if len(found) > len(page) else 0
-    return QueueList(tuple(_entry(entry, _status(entry)) for entry in page), next_after_id)
 
 
 async def show_entry(administration: Administration, request: ShowEntry) -> EntryDetails:
@@ -155,6 +190,9 @@ def _entry(entry: Entry, status: str) -> QueueEntry:
         subject=entry.subject,
         from_id=entry.from_id,
         transport=entry.transport,
+        require_tls=entry.require_tls,
+        future_release=entry.future_release,
+        hold_rule=entry.hold_rule,
         extra=entry.extra,
     )
 

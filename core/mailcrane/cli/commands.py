@@ -19,7 +19,22 @@ DOMAIN = {
 
 QUEUE = {
     "list": ("mailcrane.cli.queue:list_", "List entries of the queue."),
+    "count": ("mailcrane.cli.queue:count", "Count entries of the queue."),
     "show": ("mailcrane.cli.queue:show", "Show one entry with its attempts and timeline."),
+    "hold": ("mailcrane.cli.queue_changes:hold", "Hold entries: no attempts are made until they are released."),
+    "unhold": ("mailcrane.cli.queue_changes:unhold", "Release entries that are held."),
+    "schedule": ("mailcrane.cli.queue_changes:schedule", "Move the next attempt of entries."),
+    "transport": ("mailcrane.cli.queue_changes:transport", "Set the transport that entries take."),
+    "requiretls": ("mailcrane.cli.queue_changes:requiretls", "Set whether entries need a verified TLS connection."),
+    "fail": ("mailcrane.cli.queue_changes:fail", "Fail entries: the sender is told that they are not delivered."),
+    "drop": ("mailcrane.cli.queue_changes:drop", "Drop entries: only the application is told."),
+    "holdrules": ("mailcrane.cli.commands:holdrules", "Hold what is added to the queue, by rules."),
+}
+
+HOLDRULES = {
+    "list": ("mailcrane.cli.holdrules:list_", "List the hold rules."),
+    "add": ("mailcrane.cli.holdrules:add", "Hold what fits, now and later."),
+    "remove": ("mailcrane.cli.holdrules:remove", "Remove a hold rule."),
 }
 
 PLUGINS = {
@@ -45,7 +60,7 @@ TOP = {
     "stop": ("mailcrane.cli.serve:stop", "Stop the running server."),
     "health": ("mailcrane.cli.serve:health", "Show how the running server is."),
     "loglevels": ("mailcrane.cli.serve:loglevels", "Show or set log levels of the running server."),
-    "queue": ("mailcrane.cli.commands:queue", "See what waits to be delivered."),
+    "queue": ("mailcrane.cli.commands:queue", "See and change what waits to be delivered."),
     "account": ("mailcrane.cli.commands:account", "Add and list accounts."),
     "password": ("mailcrane.cli.account:password", "Set the password of an account."),
     "domain": ("mailcrane.cli.commands:domain", "Add and list domains."),
@@ -74,7 +89,8 @@ def cli(context: click.Context, config_path: str) -> None:
     context.obj = config_path
 
 
-queue = LazyGroup("queue", lazy=QUEUE, short_help=TOP["queue"][1], help="See what waits to be delivered.")
+holdrules = LazyGroup("holdrules", lazy=HOLDRULES, short_help=QUEUE["holdrules"][1], help=QUEUE["holdrules"][1])
+queue = LazyGroup("queue", lazy=QUEUE, short_help=TOP["queue"][1], help=TOP["queue"][1])
 account = LazyGroup("account", lazy=ACCOUNT, short_help=TOP["account"][1], help="Add and list accounts.")
 domain = LazyGroup("domain", lazy=DOMAIN, short_help=TOP["domain"][1], help="Add and list domains.")
 plugins = LazyGroup("plugins", lazy=PLUGINS, short_help=TOP["plugins"][1], help="See and check plugins.")

@@ -2,54 +2,76 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 import click
 
-from mailcrane.admin.operations import QUEUE_LIST, QUEUE_SHOW
-from mailcrane.admin.queue import MAX_ID, ListQueue, ShowEntry
+from mailcrane.admin.operations import QUEUE_COUNT, QUEUE_LIST, QUEUE_SHOW
+from mailcrane.admin.queue import CountQueue, ListQueue, ShowEntry
+from mailcrane.admin.queue_filter import MAX_ID, EntryFilter
 from mailcrane.cli.output import json_option, write_json, write_pairs, write_table
+from mailcrane.cli.queue_filter import filter_options
 from mailcrane.cli.reach import run
+from mailcrane.store.records import QueueSort
 
 
 @click.command("list", short_help="List entries of the queue.")
-@click.option("--account", default="", help="Only those that this account submitted.")
-@click.option("--from", "reverse_path", default="", help="Only those with this in the reverse-path.")
-@click.option("--to", "forward_path", default="", help="Only those with this in the forward-path.")
-@click.option("--held/--not-held", "is_held", default=None, help="Only held ones, or only the others.")
+@filter_options
+@click.option(
+    "--sort",
+    type=click.Choice([sort.value for sort in QueueSort]),
+    default=QueueSort.QUEUED.value,
+    show_default=True,
+    help="By the next attempt, or in the order of queueing.",
+)
+@click.option("--asc/--desc", "is_ascending", default=True, help="The first one first, which is the default, or last.")
 @click.option("--after", "after_id", type=click.IntRange(0, MAX_ID), default=0, help="The page after this entry.")
+@click.option("--after-due", "after_due", default="", help="Its due time, where they are sorted by that.")
 @click.option("-n", "limit", type=click.IntRange(1, 10000), default=100, show_default=True, help="The most entries.")
 @json_option
 def list_(
-    *,
-    account: str,
-    reverse_path: str,
-    forward_path: str,
-    is_held: bool | None,
-    after_id: int,
-    limit: int,
-    as_json: bool,
+    *, filter_: EntryFilter, sort: str, is_ascending: bool, after_id: int, after_due: str, limit: int, as_json: bool
 ) -> None:
-    """List entries of the queue by id. Conditions that are given must all be met."""
-    listed = run(QUEUE_LIST, ListQueue(account, reverse_path, forward_path, is_held, after_id, limit))
+    """List entries of the queue. Conditions that are given must all be met; of --from and --to one is enough."""
+    after_due_at = _instant(after_due) if after_due else None
+    listed = run(QUEUE_LIST, ListQueue(filter_, QueueSort(sort), not is_ascending, after_id, after_due_at, limit))
     if as_json:
         write_json(listed.entries)
-        return
-    write_table(
-        ("ID", "STATUS", "ATTEMPTS", "NEXT ATTEMPT", "SIZE", "FROM", "TO"),
-        [
-            (
-                entry.id,
-                entry.status,
-                entry.attempts,
-                entry.due_at,
-                entry.size_octets,
-                entry.reverse_path or "<>",
-                entry.forward_path,
-            )
-            for entry in listed.entries
-        ],
-    )
+    else:
+        write_table(
+            ("ID", "STATUS", "ATTEMPTS", "NEXT ATTEMPT", "SIZE", "FROM", "TO"),
+            [
+                (
+                    entry.id,
+                    entry.status,
+                    entry.attempts,
+                    entry.due_at,
+                    entry.size_octets,
+                    entry.reverse_path or "<>",
+                    entry.forward_path,
+                )
+                for entry in listed.entries
+            ],
+        )
     if listed.next_after_id:
-        click.echo(f"there are more: --after {listed.next_after_id}", err=True)
+        due = (
+            ""
+            if sort == QueueSort.QUEUED or listed.next_after_due_at is None
+            else (f" --after-due {listed.next_after_due_at.isoformat()}")
+        )
+        click.echo(f"there are more: --after {listed.next_after_id}{due}", err=True)
+
+
+@click.command(short_help="Count entries of the queue.")
+@filter_options
+@json_option
+def count(*, filter_: EntryFilter, as_json: bool) -> None:
+    """Count the entries of the queue that meet the conditions, as in `mailcrane queue list`."""
+    counted = run(QUEUE_COUNT, CountQueue(filter_))
+    if as_json:
+        write_json(counted)
+    else:
+        click.echo(counted.count)
 
 
 @click.command(short_help="Show one entry with its attempts and timeline.")
@@ -98,3 +120,11 @@ def show(id: int, as_json: bool) -> None:
     if details.timeline:
         click.echo()
         write_table(("AT", "EVENT"), [(event.at, event.kind) for event in details.timeline])
+
+
+def _instant(text: str) -> datetime:
+    try:
+        at = datetime.fromisoformat(text)
+    except ValueError:
+        raise click.BadParameter(f"{text!r} is not a time such as 2026-01-31T12:00:00Z") from None
+    return at if at.tzinfo is not None else at.astimezone()

@@ -57,6 +57,7 @@ class Attempt(Struct, frozen=True):
         number: From 1.
         duration: None while the attempt is under way.
         result: None while the attempt is under way.
+        route: Which rule or plugin chose the transport, in words; empty where there was no route.
     """
 
     number: int
@@ -64,6 +65,7 @@ class Attempt(Struct, frozen=True):
     transport: str
     duration: timedelta | None = None
     result: RecipientResult | None = None
+    route: str = ""
 
 
 class Entry(Struct, frozen=True):
@@ -82,6 +84,7 @@ class Entry(Struct, frozen=True):
         require_tls: True as REQUIRETLS (RFC 8689), False as ``TLS-Required: No``, None for the usual policy.
         future_release: What the submitter asked for, ``until;...`` or ``for;...`` (RFC 4865); empty when nothing.
         extra: What the application attached; repeated in webhooks.
+        hold_rule: Id of the hold rule by which it is held; 0 when it is not held, or for another reason.
     """
 
     id: int
@@ -106,6 +109,7 @@ class Entry(Struct, frozen=True):
     require_tls: bool | None = None
     future_release: str = ""
     extra: dict[str, str] = {}
+    hold_rule: int = 0
 
 
 class OutgoingContent(Protocol):

@@ -17,6 +17,7 @@ class EventKind(enum.StrEnum):
 
     MESSAGE_STORED = "message_stored"
     MESSAGE_QUEUED = "message_queued"
+    ENTRY_CHANGED = "entry_changed"
     ATTEMPT_FINISHED = "attempt_finished"
     ENTRY_RETIRED = "entry_retired"
     WEBHOOK_RETIRED = "webhook_retired"

@@ -43,6 +43,7 @@ class Outcomes(Struct, frozen=True):
     Attributes:
         transport: Empty where there was no route.
         results: In the order of `members`.
+        route: Which rule or plugin chose the transport.
         prepared: The content that was carried; None where it came to none.
     """
 
@@ -50,6 +51,7 @@ class Outcomes(Struct, frozen=True):
     transport: str
     results: tuple[RecipientResult, ...]
     prepared: Prepared | None = None
+    route: str = ""
 
 
 class Attempter:
@@ -92,21 +94,21 @@ class Attempter:
             Interrupted: the server stops; the entries that have no result yet are still leased.
             StoreFailed: the store is dead; the stored state tells after a restart.
         """
-        for transport, members in (await self._routed(group)).items():
+        for choice, members in (await self._routed(group)).items():
             try:
-                outcomes = await self._deliver(transport, members)
+                outcomes = await self._deliver(choice.transport, members)
             except NotNow as why:
                 await self._take_back(members, why)
             else:
-                await self._settle(outcomes)
+                await self._settle(replace(outcomes, route=choice.reason or "a plugin"))
 
     async def resume(self, settling: Sequence[Leased]) -> None:
         """Go on at the hooks with attempts whose outcomes were committed before a crash; they are never made again."""
         await self._finish(settling)
 
-    async def _routed(self, group: Sequence[Leased]) -> dict[str, list[Leased]]:
-        """Return the entries by their transports; the attempt of those without a route is over."""
-        routed: dict[str, list[Leased]] = {}
+    async def _routed(self, group: Sequence[Leased]) -> dict[RouteChoice, list[Leased]]:
+        """Return the entries by their routes; the attempt of those without one is over."""
+        routed: dict[RouteChoice, list[Leased]] = {}
         lost: list[Leased] = []
         results: list[RecipientResult] = []
         for leased in group:
@@ -115,7 +117,7 @@ class Attempter:
                 lost.append(leased)
                 results.append(choice)
             else:
-                routed.setdefault(choice.transport, []).append(leased)
+                routed.setdefault(choice, []).append(leased)
                 log.debug("routed", entry=leased.entry.id, transport=choice.transport, reason=choice.reason)
         if lost:
             await self._settle(Outcomes(tuple(lost), "", tuple(results)))
@@ -174,7 +176,7 @@ class Attempter:
 
         def settle(transaction: Transaction) -> list[Attempt | None]:
             attempts = [
-                _settle_one(transaction, leased, result, outcomes.transport)
+                _settle_one(transaction, leased, result, outcomes)
                 for leased, result in zip(outcomes.members, outcomes.results, strict=True)
             ]
             if outcomes.prepared is not None and any(_is_deferred(attempt) for attempt in attempts):
@@ -226,10 +228,17 @@ def _is_deferred(attempt: Attempt | None) -> bool:
     return attempt is not None and attempt.result is not None and attempt.result.outcome is Outcome.DEFERRED
 
 
-def _settle_one(transaction: Transaction, leased: Leased, result: RecipientResult, transport: str) -> Attempt | None:
+def _settle_one(
+    transaction: Transaction, leased: Leased, result: RecipientResult, outcomes: Outcomes
+) -> Attempt | None:
     duration = transaction.now - leased.attempt.started_at
-    is_ours = transaction.queue.settle(leased.entry.id, leased.token, result, transport=transport, duration=duration)
-    return replace(leased.attempt, transport=transport, duration=duration, result=result) if is_ours else None
+    transport, route = outcomes.transport, outcomes.route
+    is_ours = transaction.queue.settle(
+        leased.entry.id, leased.token, result, transport=transport, route=route, duration=duration
+    )
+    if not is_ours:
+        return None
+    return replace(leased.attempt, transport=transport, duration=duration, result=result, route=route)
 
 
 def _log_ending(ending: Ending, *, is_lost: bool) -> None:

@@ -29,6 +29,7 @@ from mailcrane.observe.metrics import Counter
 from mailcrane.plugin.caller import Hooks
 from mailcrane.plugin.errors import HookFailed
 from mailcrane.receive.assessment import merge_assessments, merge_header_fields
+from mailcrane.receive.queued import HOLD_NEW_ENTRIES, queued_events
 from mailcrane.receive.replies import merge_refusals
 from mailcrane.receive.storing import Storable, origin_of
 from mailcrane.smtp import replies
@@ -270,26 +271,10 @@ class IncomingReceiver:
             if not isinstance(recipient.destination, LocalDestination)
         ]
         if entries:
-            events += queued_events(entries, transaction.queue.add(entries))
+            ids = transaction.queue.add(entries)
+            held_by = HOLD_NEW_ENTRIES if self._is_held else ""
+            events += queued_events(transaction, entries, ids, message.session, held_by=held_by)
         transaction.events.record(events)
-
-
-def queued_events(entries: Sequence[NewEntry], ids: Sequence[int]) -> list[NewEvent]:
-    """Return the events of entries that were added."""
-    return [
-        NewEvent(
-            entry.account,
-            EventKind.MESSAGE_QUEUED,
-            entry_id,
-            {
-                "message_id": entry.message_id,
-                "reverse_path": str(entry.reverse_path),
-                "forward_path": str(entry.forward_path),
-                "size_octets": entry.size_octets,
-            },
-        )
-        for entry, entry_id in zip(entries, ids, strict=True)
-    ]
 
 
 def needs_smtputf8(message: ReceivedMessage, recipient: Recipient) -> bool:

@@ -34,7 +34,8 @@ from mailcrane.observe.metrics import Counter
 from mailcrane.plugin.caller import Hooks
 from mailcrane.plugin.errors import HookFailed
 from mailcrane.receive.content import ContentCollector, LargeContent
-from mailcrane.receive.incoming import BUDGET_SECONDS, queued_events
+from mailcrane.receive.incoming import BUDGET_SECONDS
+from mailcrane.receive.queued import HOLD_NEW_ENTRIES, queued_events
 from mailcrane.receive.storing import Storable, origin_of
 from mailcrane.smtp import replies
 from mailcrane.store.errors import AlreadyStored, DiskFull, FromIdTaken
@@ -153,11 +154,13 @@ class SubmissionReceiver:
         if require_tls is None and (header.get("TLS-Required") or "").lower() == "no":
             require_tls = False
         paths = self._paths(submission)
-        is_held = await self._judge(submission) or self._is_held
+        held_by = HOLD_NEW_ENTRIES if self._is_held else ""
+        if await self._judge(submission):
+            held_by = "the judgement of a plugin"
         added, message_id = self._added_fields(submission, header)
         origin = origin_of(submission.session.id, submission.transaction)
         storable = await Storable.make(b"".join(map(bytes, added)), submission.content, origin=origin)
-        plan = _Plan(submission, paths, extra, require_tls, is_held)
+        plan = _Plan(submission, paths, extra, require_tls, held_by)
         try:
             ids = await self._store.write(
                 lambda transaction: plan.store(transaction, storable), key=f"account:{submission.identity.account}"
@@ -309,7 +312,7 @@ class _Plan(Struct, frozen=True):
     paths: list[_Paths]
     extra: dict[str, str]
     require_tls: bool | None
-    is_held: bool
+    held_by: str
 
     def store(self, transaction: Transaction, storable: Storable) -> list[int]:
         """Store content, entries, copy and events; returns the ids of the entries."""
@@ -331,7 +334,7 @@ class _Plan(Struct, frozen=True):
                 message_id=info.message_id,
                 subject=info.subject,
                 from_id=one.from_id,
-                is_held=self.is_held,
+                is_held=bool(self.held_by),
                 has_8bit=info.has_8bit,
                 needs_smtputf8=is_utf8 or one.forward_path.needs_smtputf8,
                 require_tls=self.require_tls,
@@ -341,7 +344,7 @@ class _Plan(Struct, frozen=True):
             for one in self.paths
         ]
         ids = transaction.queue.add(entries)
-        transaction.events.record(queued_events(entries, ids))
+        transaction.events.record(queued_events(transaction, entries, ids, submission.session, held_by=self.held_by))
         if submission.sent_copy is not None:
             sent = transaction.folders.with_special_use(submission.identity.account, "\\Sent")
             if sent is not None:

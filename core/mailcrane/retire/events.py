@@ -57,6 +57,7 @@ def attempt_finished(entry: Entry, attempt: Attempt, due_at: datetime | None) ->
     data: dict[str, Any] = {
         "attempt": attempt.number,
         "transport": attempt.transport,
+        "route": attempt.route,
         "outcome": "" if result is None else str(result.outcome),
         "code": 0 if reply is None else reply.code,
         "enhanced_code": "" if reply is None else reply.enhanced_status_code,

@@ -183,6 +183,8 @@ class Server:
             health=self.report_health,
             stop=self.stop,
             notifier=self._notifier,
+            hooks=self.host.hooks,
+            scheduler=self.scheduler,
         )
 
     async def run(

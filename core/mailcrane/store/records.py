@@ -195,14 +195,26 @@ class NewEntry(Struct, frozen=True):
     extra: dict[str, str] = {}
 
 
+class QueueSort(enum.StrEnum):
+    """What entries are listed by."""
+
+    QUEUED = "queued"
+    NEXT_ATTEMPT = "nextattempt"
+
+
 class QueueFilter(Struct, frozen=True):
     """Which entries are listed: those that meet every condition that is given.
 
     Attributes:
-        reverse_path_contains: Part of the address, in any case.
+        reverse_path_contains: Part of the address, in any case. With both parts given, either of them is enough.
         forward_path_contains: Part of the address, in any case.
+        sender_domain: Of the reverse-path; this one exactly.
+        recipient_domain: Of the forward-path; this one exactly.
         transport: Set for the entry; an empty string finds those without one.
-        after_id: The page after this entry.
+        until_id: None newer than this entry.
+        sort: By due time, entries with the same one by id; or by id, which is the order of queueing.
+        after_id: The page after this entry; 0 for the first.
+        after_due_at: The entry's due time; needed for pages that are sorted by it.
     """
 
     ids: tuple[int, ...] = ()
@@ -216,7 +228,13 @@ class QueueFilter(Struct, frozen=True):
     due_before: datetime | None = None
     transport: str | None = None
     content_id: int | None = None
+    sender_domain: str | None = None
+    recipient_domain: str | None = None
+    until_id: int | None = None
+    sort: QueueSort = QueueSort.QUEUED
+    is_descending: bool = False
     after_id: int = 0
+    after_due_at: datetime | None = None
     limit: int = 100
 
 

@@ -49,6 +49,11 @@ class Unit(Protocol):
         """The same as an integer."""
         ...
 
+    @property
+    def number(self) -> int:
+        """Another one for every unit and every read of a connection, from 1."""
+        ...
+
     def wake(self, topic: str) -> None:
         """Wake those that wait for a topic, once the unit is committed."""
         ...

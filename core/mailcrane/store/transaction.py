@@ -10,6 +10,7 @@ from mailcrane.store.repository.content import ContentRepository
 from mailcrane.store.repository.credentials import CredentialsRepository
 from mailcrane.store.repository.events import EventsRepository
 from mailcrane.store.repository.folders import FoldersRepository
+from mailcrane.store.repository.hold_rules import HoldRulesRepository
 from mailcrane.store.repository.plugin_data import PluginDataRepository
 from mailcrane.store.repository.queue import QueueRepository
 from mailcrane.store.repository.retired import RetiredRepository
@@ -25,18 +26,21 @@ class Transaction:
     Attributes:
         now: The instant of the unit by the store's clock; one value throughout.
         now_us: The same as microseconds since 1970.
+        number: Another one for every unit and every read of a connection, from 1.
     """
 
     def __init__(self, sql: SQL) -> None:
         self.now: datetime = datetime.min.replace(tzinfo=UTC)
         self.now_us: int = to_us(EPOCH)
+        self.number: int = 0
         self._wakes: list[str] = []
         accounts = Accounts(sql)
         self.content = ContentRepository(sql, self)
         self.configuration = ConfigurationRepository(sql, self, self.content)
         self.credentials = CredentialsRepository(sql, self, accounts)
         self.folders = FoldersRepository(sql, self, accounts, self.content)
-        self.queue = QueueRepository(sql, self, accounts, self.content)
+        self.hold_rules = HoldRulesRepository(sql, self, accounts)
+        self.queue = QueueRepository(sql, self, accounts, self.content, self.hold_rules)
         self.retired = RetiredRepository(sql, accounts)
         self.events = EventsRepository(sql, self, accounts)
         self.webhooks = WebhooksRepository(sql, self, accounts)
@@ -50,6 +54,7 @@ class Transaction:
         """For engines: make this the transaction of another unit."""
         self.now = now
         self.now_us = to_us(now)
+        self.number += 1
         self._wakes = []
 
     def _take_wakes(self) -> list[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import Any, Protocol
 
 import msgspec
@@ -22,17 +21,13 @@ from mailcrane.admin.configuration import (
 from mailcrane.admin.domains import AddDomain, ListDomains, add_domain, list_domains
 from mailcrane.admin.errors import AdminError
 from mailcrane.admin.operations import OPERATIONS, run_named
-from mailcrane.admin.queue import ListQueue, ShowEntry, list_queue, show_entry
 from mailcrane.config import declarative
 from mailcrane.config.convert import ConfigError
 from mailcrane.config.rows import Configuration, Domain
-from mailcrane.model.address import Mailbox, ReversePath
 from mailcrane.model.event import EventKind
 from mailcrane.observe.secret import Secret
 from mailcrane.sasl.credentials import verify_password
-from mailcrane.store.records import ContentDraft, NewEntry
 from mailcrane.store.store import Store
-from mailcrane.store.transaction import Transaction
 
 
 class RunningServer(Protocol):
@@ -200,41 +195,6 @@ async def test_a_configuration_that_does_not_hold_together_changes_nothing(
     with pytest.raises(ConfigError, match=words):
         await apply_configuration(with_domain, ApplyConfiguration(Secret(toml)))
     assert (await with_domain.configuration()).version == 1
-
-
-async def test_entries_are_listed_and_shown(with_domain: Administration, store: Store) -> None:
-    await add_account(with_domain, AddAccount("ann", "ann@example.org"))
-
-    def fill(transaction: Transaction) -> list[int]:
-        content = transaction.content.add(b"Subject: x\r\n\r\n", ContentDraft(14), origin="s:1")
-        return transaction.queue.add(
-            [
-                NewEntry(
-                    account="ann",
-                    reverse_path=ReversePath(Mailbox.parse("ann@example.org")),
-                    forward_path=Mailbox.parse(f"to{number}@example.net"),
-                    content_id=content.id,
-                    size_octets=14,
-                    due_at=datetime(2026, 3, 1, tzinfo=UTC),
-                )
-                for number in range(3)
-            ]
-        )
-
-    ids = await store.write(fill, key="queue")
-    page = await list_queue(with_domain, ListQueue(limit=2))
-    assert [entry.id for entry in page.entries] == ids[:2]
-    rest = await list_queue(with_domain, ListQueue(limit=2, after_id=page.next_after_id))
-    assert ([entry.id for entry in rest.entries], rest.next_after_id) == (ids[2:], 0)
-    shown = await show_entry(with_domain, ShowEntry(ids[0]))
-    assert (shown.entry.status, shown.entry.reverse_path, shown.entry.forward_path, shown.attempts) == (
-        "queued",
-        "ann@example.org",
-        "to0@example.net",
-        (),
-    )
-    with pytest.raises(AdminError, match="no entry 999"):
-        await show_entry(with_domain, ShowEntry(999))
 
 
 async def test_operations_are_run_by_name_with_checked_arguments(

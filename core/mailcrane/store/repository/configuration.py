@@ -153,6 +153,8 @@ class ConfigurationRepository:
     def _remove_account(self, account_id: int) -> None:
         self._sql.run("UPDATE accounts SET name = NULL WHERE id = ?", (account_id,))
         self._sql.run("DELETE FROM credentials WHERE account_id = ?", (account_id,))
+        # A rule without its account would hold everybody's.
+        self._sql.run("DELETE FROM hold_rules WHERE account_id = ?", (account_id,))
         for table in ("entries", "calls"):
             # Nobody takes them up any more, and results that still come change nothing.
             self._sql.run(

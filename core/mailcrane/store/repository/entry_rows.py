@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
@@ -9,18 +10,21 @@ import msgspec
 
 from mailcrane.model.address import NULL_REVERSE_PATH, Mailbox, ReversePath
 from mailcrane.model.delivery import Attempt, Entry, RecipientResult
-from mailcrane.store.records import QueueFilter
+from mailcrane.store.records import QueueFilter, QueueSort
 from mailcrane.store.sql import Row, from_us, to_us
 
 COLUMNS = (
     "e.id, e.base_id, a.name, e.queued_at, e.reverse_local, e.reverse_domain, e.forward_local, e.destination,"
     " e.content_id, e.size_octets, e.message_id, e.subject, e.due_at, e.from_id, e.is_held, e.attempts,"
     " e.max_attempts, e.last_attempt_at, e.has_8bit, e.needs_smtputf8, e.transport, e.require_tls, e.future_release,"
-    " e.extra"
+    " e.extra, e.hold_rule"
 )
-WIDTH = 24
+WIDTH = 25
 # A removed account has no name: what it left is not found.
 FROM = "FROM entries e JOIN accounts a ON a.id = e.account_id AND a.name IS NOT NULL"
+
+_REVERSE_PATH_CONTAINS = "LOWER(COALESCE(e.reverse_local || '@' || e.reverse_domain, '')) LIKE ? ESCAPE '\\'"
+_FORWARD_PATH_CONTAINS = "LOWER(e.forward_local || '@' || e.destination) LIKE ? ESCAPE '\\'"
 
 _extra_decoder = msgspec.json.Decoder(dict[str, str])
 _result_decoder = msgspec.json.Decoder(RecipientResult)
@@ -28,8 +32,8 @@ _result_decoder = msgspec.json.Decoder(RecipientResult)
 
 def conditions(filter_: QueueFilter) -> tuple[str, list[Any]]:
     """Return what stands after WHERE for a filter, and its parameters."""
-    found = ["e.id > ?"]
-    parameters: list[Any] = [filter_.after_id]
+    found: list[str] = []
+    parameters: list[Any] = []
 
     def add(condition: str, *values: Any) -> None:
         found.append(condition)
@@ -39,17 +43,22 @@ def conditions(filter_: QueueFilter) -> tuple[str, list[Any]]:
         add(f"e.id IN ({', '.join('?' * len(filter_.ids))})", *filter_.ids)
     if filter_.account is not None:
         add("a.name = ?", filter_.account)
-    if filter_.reverse_path_contains:
-        add(
-            "LOWER(COALESCE(e.reverse_local || '@' || e.reverse_domain, '')) LIKE ? ESCAPE '\\'",
-            _pattern(filter_.reverse_path_contains),
+    paths = [
+        (condition, _pattern(part))
+        for condition, part in (
+            (_REVERSE_PATH_CONTAINS, filter_.reverse_path_contains),
+            (_FORWARD_PATH_CONTAINS, filter_.forward_path_contains),
         )
-    if filter_.forward_path_contains:
-        add(
-            "LOWER(e.forward_local || '@' || e.destination) LIKE ? ESCAPE '\\'", _pattern(filter_.forward_path_contains)
-        )
+        if part
+    ]
+    if paths:
+        add(f"({' OR '.join(condition for condition, _ in paths)})", *(pattern for _, pattern in paths))
+    if filter_.sender_domain is not None:
+        add("e.reverse_domain = ?", filter_.sender_domain)
+    if filter_.recipient_domain is not None:
+        add("e.destination = ?", filter_.recipient_domain)
     if filter_.is_held is not None:
-        add("e.is_held = ?", int(filter_.is_held))
+        add(f"e.is_held = {int(filter_.is_held)}")
     if filter_.transport is not None:
         add("e.transport = ?", filter_.transport)
     if filter_.content_id is not None:
@@ -62,7 +71,27 @@ def conditions(filter_: QueueFilter) -> tuple[str, list[Any]]:
     ):
         if at is not None:
             add(condition, to_us(at))
-    return " AND ".join(found), parameters
+    if filter_.until_id is not None:
+        add("e.id <= ?", filter_.until_id)
+    _add_page(filter_, add)
+    return " AND ".join(found) or "1 = 1", parameters
+
+
+def order(filter_: QueueFilter) -> str:
+    """Return what stands after ORDER BY for a filter."""
+    way = "DESC" if filter_.is_descending else "ASC"
+    # Ids are given out in the order of queueing, so that needs no index of its own.
+    return f"e.id {way}" if filter_.sort is QueueSort.QUEUED else f"e.due_at {way}, e.id {way}"
+
+
+def _add_page(filter_: QueueFilter, add: Callable[..., None]) -> None:
+    if not filter_.after_id:
+        return
+    beyond = "<" if filter_.is_descending else ">"
+    if filter_.sort is QueueSort.QUEUED or filter_.after_due_at is None:
+        add(f"e.id {beyond} ?", filter_.after_id)
+    else:
+        add(f"(e.due_at, e.id) {beyond} (?, ?)", to_us(filter_.after_due_at), filter_.after_id)
 
 
 def _pattern(part: str) -> str:
@@ -104,16 +133,18 @@ def entry_of(row: Row) -> Entry:
         require_tls=None if require_tls is None else bool(require_tls),
         future_release=row[22],
         extra=_extra_decoder.decode(row[23]) if row[23] else {},
+        hold_rule=row[24],
     )
 
 
 def attempt_of(row: Row) -> Attempt:
-    """Return the attempt of a row of number, start, transport, duration and result."""
-    number, started_at, transport, duration_us, result = row
+    """Return the attempt of a row of number, start, transport, duration, result and route."""
+    number, started_at, transport, duration_us, result, route = row
     return Attempt(
         number,
         from_us(started_at),
         transport,
         None if duration_us is None else timedelta(microseconds=duration_us),
         None if result is None else _result_decoder.decode(result),
+        route,
     )

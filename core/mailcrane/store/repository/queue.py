@@ -31,9 +31,11 @@ from mailcrane.store.repository.entry_rows import (
     attempt_of,
     conditions,
     entry_of,
+    order,
     tristate,
 )
 from mailcrane.store.repository.heads import Heads
+from mailcrane.store.repository.hold_rules import HoldRulesRepository
 from mailcrane.store.sql import SQL, Unit, from_us, to_us
 
 _encode = msgspec.json.Encoder().encode
@@ -71,17 +73,22 @@ class _State(enum.IntEnum):
 class QueueRepository:
     """The queue."""
 
-    def __init__(self, sql: SQL, unit: Unit, accounts: Accounts, content: ContentRepository) -> None:
+    def __init__(
+        self, sql: SQL, unit: Unit, accounts: Accounts, content: ContentRepository, hold_rules: HoldRulesRepository
+    ) -> None:
         self._sql = sql
         self._unit = unit
         self._accounts = accounts
         self._content = content
+        self._hold_rules = hold_rules
         self._heads = Heads(sql, "destination")
 
     # --- adding and looking -------------------------------------------------------------------------------------
 
     def add(self, entries: Sequence[NewEntry]) -> builtins.list[int]:
         """Add the entries of one message and return their ids, in order. Each holds a reference to its content.
+
+        Those that a hold rule matches are held, whatever they ask for.
 
         When there are several with the same reverse-path, they get a common base id: the first one's.
 
@@ -99,12 +106,15 @@ class QueueRepository:
         for entry in entries:
             if entry.account not in account_ids:
                 account_ids[entry.account] = self._accounts.id_of(entry.account)
-            ids.append(self._insert(entry, account_ids[entry.account], base_id))
+            rule = self._hold_rules.matching(entry.account, entry.reverse_path.domain, entry.forward_path.domain)
+            hold_rule = 0 if rule is None else rule.id
+            is_held = entry.is_held or rule is not None
+            ids.append(self._insert(entry, account_ids[entry.account], base_id, is_held, hold_rule))
             if is_shared and not base_id:
                 base_id = ids[0]
                 self._sql.run("UPDATE entries SET base_id = ? WHERE id = ?", (base_id, base_id))
             references[entry.content_id] = references.get(entry.content_id, 0) + 1
-            if not entry.is_held:
+            if not is_held:
                 domain, due_at = entry.forward_path.domain, to_us(entry.due_at)
                 heads[domain] = min(heads.get(domain, due_at), due_at)
         for content_id, count in references.items():
@@ -121,12 +131,25 @@ class QueueRepository:
         return None if row is None else entry_of(row)
 
     def list(self, filter_: QueueFilter = _ALL) -> builtins.list[Entry]:
-        """Return the entries that meet a filter, in the order of their ids."""
+        """Return the entries that meet a filter, in its order."""
         where, parameters = conditions(filter_)
         rows = self._sql.rows(
-            f"SELECT {COLUMNS} {FROM} WHERE {where} ORDER BY e.id LIMIT ?", (*parameters, filter_.limit)
+            f"SELECT {COLUMNS} {FROM} WHERE {where} ORDER BY {order(filter_)} LIMIT ?", (*parameters, filter_.limit)
         )
         return [entry_of(row) for row in rows]
+
+    def ids(self, filter_: QueueFilter) -> builtins.list[int]:
+        """Return the ids of the entries that meet a filter, in its order."""
+        where, parameters = conditions(filter_)
+        rows = self._sql.rows(
+            f"SELECT e.id {FROM} WHERE {where} ORDER BY {order(filter_)} LIMIT ?", (*parameters, filter_.limit)
+        )
+        return [entry_id for (entry_id,) in rows]
+
+    def last_id(self) -> int:
+        """Return the id of the newest entry in the queue; 0 when it is empty."""
+        row = self._sql.row("SELECT COALESCE(MAX(id), 0) FROM entries")
+        return 0 if row is None else int(row[0])
 
     def count(self, filter_: QueueFilter = _ALL) -> int:
         """Return how many entries meet a filter, whatever its limit."""
@@ -137,7 +160,7 @@ class QueueRepository:
     def attempts(self, entry_id: int) -> tuple[Attempt, ...]:
         """Return the attempts of an entry in the queue, the first one first."""
         rows = self._sql.rows(
-            "SELECT number, started_at, transport, duration_us, result FROM attempts WHERE entry_id = ?"
+            "SELECT number, started_at, transport, duration_us, result, route FROM attempts WHERE entry_id = ?"
             " ORDER BY number",
             (entry_id,),
         )
@@ -219,6 +242,7 @@ class QueueRepository:
         result: RecipientResult,
         *,
         transport: str = "",
+        route: str = "",
         duration: timedelta | None = None,
     ) -> bool:
         """Store the outcome of an attempt as the transport reported it, before anything is made of it.
@@ -230,6 +254,7 @@ class QueueRepository:
             token: Of its lease.
             result: As reported.
             transport: Name of the transport that was used; empty when it came to none.
+            route: Which rule or plugin chose it, in words.
             duration: How long it took; since the beginning of the attempt when None.
         """
         row = self._sql.row(
@@ -242,8 +267,9 @@ class QueueRepository:
         number, started_at = row
         taken = self._unit.now_us - started_at if duration is None else duration // timedelta(microseconds=1)
         self._sql.run(
-            "UPDATE attempts SET transport = ?, duration_us = ?, result = ? WHERE entry_id = ? AND number = ?",
-            (transport, taken, _encode(result), entry_id, number),
+            "UPDATE attempts SET transport = ?, duration_us = ?, result = ?, route = ?"
+            " WHERE entry_id = ? AND number = ?",
+            (transport, taken, _encode(result), route, entry_id, number),
         )
         return True
 
@@ -409,11 +435,20 @@ class QueueRepository:
         entry_id: int,
         *,
         is_held: bool | None = None,
+        hold_rule: int = 0,
         due_at: datetime | None = None,
         transport: str | None = None,
         require_tls: bool | UnsetType | None = UNSET,
     ) -> Entry | None:
         """Change what an operator may change; what is left out stays. An attempt under way is not touched.
+
+        Args:
+            entry_id: Of the entry.
+            is_held: Whether it is held from now on.
+            hold_rule: By which rule, with `is_held`.
+            due_at: When the next attempt may begin.
+            transport: Empty leaves it to routes.
+            require_tls: As in `Entry`.
 
         Returns:
             The entry as it is now; None when it is not in the queue.
@@ -435,6 +470,8 @@ class QueueRepository:
         if pick_at is not None:
             self._heads.lower(destination, pick_at)
             self._unit.wake("queue")
+        if is_held is not None:
+            self._sql.run("UPDATE entries SET hold_rule = ? WHERE id = ?", (hold_rule if is_held else 0, entry_id))
         if transport is not None:
             self._sql.run("UPDATE entries SET transport = ? WHERE id = ?", (transport, entry_id))
         if require_tls is not UNSET:
@@ -443,7 +480,7 @@ class QueueRepository:
 
     # --- inside -------------------------------------------------------------------------------------------------
 
-    def _insert(self, entry: NewEntry, account_id: int, base_id: int) -> int:
+    def _insert(self, entry: NewEntry, account_id: int, base_id: int, is_held: bool, hold_rule: int) -> int:
         if entry.from_id and self._sql.row(
             "SELECT 1 FROM entries WHERE from_id = ? UNION ALL SELECT 1 FROM retired WHERE from_id = ? LIMIT 1",
             (entry.from_id, entry.from_id),
@@ -454,8 +491,8 @@ class QueueRepository:
         row = self._sql.row(
             "INSERT INTO entries (base_id, account_id, queued_at, reverse_local, reverse_domain, forward_local,"
             " destination, content_id, size_octets, message_id, subject, due_at, pick_at, from_id, is_held,"
-            " max_attempts, has_8bit, needs_smtputf8, transport, require_tls, future_release, extra)"
-            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING id",
+            " max_attempts, has_8bit, needs_smtputf8, transport, require_tls, future_release, extra, hold_rule)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING id",
             (
                 base_id,
                 account_id,
@@ -469,9 +506,9 @@ class QueueRepository:
                 entry.message_id,
                 entry.subject,
                 due_at,
-                None if entry.is_held else due_at,
+                None if is_held else due_at,
                 entry.from_id,
-                int(entry.is_held),
+                int(is_held),
                 entry.max_attempts,
                 int(entry.has_8bit),
                 int(entry.needs_smtputf8),
@@ -479,6 +516,7 @@ class QueueRepository:
                 tristate(entry.require_tls),
                 entry.future_release,
                 _encode(entry.extra) if entry.extra else b"",
+                hold_rule,
             ),
         )
         assert row is not None, "RETURNING gives the row that was written"

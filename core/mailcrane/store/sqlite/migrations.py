@@ -150,6 +150,22 @@ MIGRATIONS: Final = (
         ),
         is_compatible=False,
     ),
+    Migration(
+        2,
+        (
+            """CREATE TABLE hold_rules (
+                id INTEGER PRIMARY KEY AUTOINCREMENT, created_at INTEGER NOT NULL, account_id INTEGER,
+                sender_domain TEXT NOT NULL, recipient_domain TEXT NOT NULL)""",
+            # The rule by which an entry is held; 0 for none.
+            "ALTER TABLE entries ADD COLUMN hold_rule INTEGER NOT NULL DEFAULT 0",
+            "CREATE INDEX entries_held ON entries (destination, hold_rule) WHERE is_held = 1",
+            "CREATE INDEX entries_all_held ON entries (is_held) WHERE is_held = 1",
+            "CREATE INDEX entries_due ON entries (due_at)",
+            # Which rule or plugin chose the transport of an attempt, in words.
+            "ALTER TABLE attempts ADD COLUMN route TEXT NOT NULL DEFAULT ''",
+        ),
+        is_compatible=True,
+    ),
 )
 
 

@@ -12,7 +12,7 @@ from mailcrane.model.delivery import Outcome, RecipientResult
 from mailcrane.model.reply import Reply
 from mailcrane.model.retired import Retired
 from mailcrane.store.errors import FromIdTaken, UnknownAccount, UnknownContent
-from mailcrane.store.records import Begun, Leased, NewEntry, QueueFilter, RetiredFilter, Worker
+from mailcrane.store.records import Begun, Leased, NewEntry, QueueFilter, QueueSort, RetiredFilter, Worker
 from mailcrane.store.store import Store
 from mailcrane.store.transaction import Transaction
 
@@ -411,3 +411,72 @@ async def test_an_entry_needs_its_account_and_its_content(store: Store, make: An
 
     with pytest.raises(UnknownAccount):
         await store.write(of_nobody, key="queue")
+
+
+async def listed(store: Store, **conditions: Any) -> list[str]:
+    entries = await store.read(lambda tx: tx.queue.list(QueueFilter(**conditions)))
+    return [entry.forward_path.local_part for entry in entries]
+
+
+@pytest.mark.parametrize(
+    ("conditions", "expected"),
+    [
+        ({"forward_path_contains": "EXAMPLE.com"}, "c"),
+        ({"forward_path_contains": "@example.com", "reverse_path_contains": "ann@"}, "abc"),
+        ({"reverse_path_contains": "bob@", "forward_path_contains": "b@"}, "b"),
+        ({"recipient_domain": "example.net"}, "ab"),
+        ({"sender_domain": "example.org", "recipient_domain": "example.com"}, "c"),
+        ({"sender_domain": "example.net"}, ""),
+    ],
+)
+async def test_conditions_must_all_be_met_but_of_the_two_paths_one_is_enough(
+    store: Store, make: Any, conditions: dict[str, Any], expected: str
+) -> None:
+    await store.write(make.queued("a@example.net", "b@example.net", "c@example.com"), key="queue")
+    assert "".join(await listed(store, **conditions)) == expected
+
+
+@pytest.mark.parametrize("sort", list(QueueSort))
+@pytest.mark.parametrize("is_descending", [False, True])
+async def test_pages_hold_every_entry_once_in_order(
+    store: Store, make: Any, sort: QueueSort, is_descending: bool
+) -> None:
+    ids = await store.write(make.queued(*(f"{number}@example.net" for number in range(9))), key="queue")
+
+    def spread(transaction: Transaction) -> None:
+        for place, entry_id in enumerate(ids):
+            due_at = transaction.now + timedelta(minutes=(place * 5) % 3)
+            transaction.queue.update(entry_id, due_at=due_at)
+
+    await store.write(spread, key="queue")
+    pages: list[Any] = []
+    last: dict[str, Any] = {}
+    while True:
+        filter_ = QueueFilter(sort=sort, is_descending=is_descending, limit=2, **last)
+        page = await store.read(lambda tx, filter_=filter_: tx.queue.list(filter_))  # type: ignore[misc]
+        pages += page
+        if not page:
+            break
+        last = {"after_id": page[-1].id, "after_due_at": page[-1].due_at}
+    if sort is QueueSort.QUEUED:
+        expected = sorted(pages, key=lambda entry: entry.id, reverse=is_descending)
+    else:
+        expected = sorted(pages, key=lambda entry: (entry.due_at, entry.id), reverse=is_descending)
+    assert pages == expected
+    assert {entry.id for entry in pages} == set(ids)
+    assert len(pages) == len(ids)
+
+
+async def test_a_hold_that_begins_during_an_attempt_keeps_the_entry_when_it_is_deferred(
+    store: Store, make: Any, held_clock: Any
+) -> None:
+    (entry_id,) = await store.write(make.queued(), key="queue")
+    (leased,) = await begin(store, make)
+    await store.write(lambda tx: tx.queue.update(entry_id, is_held=True, hold_rule=7), key="queue")
+    await store.write(lambda tx: tx.queue.settle(entry_id, leased.token, DEFERRED), key="queue")
+    assert await store.write(lambda tx: tx.queue.reschedule(entry_id, leased.token, held_clock.at), key="queue")
+    assert await begin(store, make) == []
+    released = await store.write(lambda tx: tx.queue.update(entry_id, is_held=False), key="queue")
+    assert released is not None
+    assert (released.is_held, released.hold_rule) == (False, 0)
+    assert [one.entry.id for one in await begin(store, make)] == [entry_id]
