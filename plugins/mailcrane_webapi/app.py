@@ -12,12 +12,14 @@ import trio
 
 from mailcrane.api import Identity, LoginRefused, PluginContext
 from mailcrane.api.http import ASGIApp, Headers, Receive, Scope, Send, drain, header, request_context, respond
+from mailcrane_webapi.calls import Call, Calls
 from mailcrane_webapi.config import WebAPIConfig
-from mailcrane_webapi.form import Disconnected, read_form
-from mailcrane_webapi.send import Sender
+from mailcrane_webapi.decoding import decode_request
+from mailcrane_webapi.form import Disconnected, Form, read_form
+from mailcrane_webapi.keys import idempotency_key
+from mailcrane_webapi.methods import METHODS, Method
+from mailcrane_webapi.metrics import DURATION, RESULTS
 from mailcrane_webapi.wire import APIError, ErrorBody, encode
-
-METHODS = ("Send",)
 
 _VERSION_PATH = "/v0/"
 _JSON = b"application/json; charset=utf-8"
@@ -34,7 +36,7 @@ class WebAPI:
     def __init__(self, config: WebAPIConfig, context: PluginContext) -> None:
         self._config = config
         self._context = context
-        self._sender = Sender(context, max_message_octets=config.max_message_octets)
+        self._calls = Calls(context, max_message_octets=config.max_message_octets)
         self._large_calls = trio.Semaphore(_MAX_LARGE_CALLS)
         self._pages: ASGIApp | None = None
 
@@ -43,17 +45,17 @@ class WebAPI:
         if scope["type"] != "http":
             return
         path = scope["path"].removeprefix(scope["root_path"])
-        method = path.removeprefix(_VERSION_PATH)
+        name = path.removeprefix(_VERSION_PATH)
         if path == "/":
             await self._redirect(scope, receive, send)
         elif path == _VERSION_PATH:
             await self._page(scope, receive, send)
-        elif method not in METHODS or method == path:
+        elif name not in METHODS or name == path:
             await _refuse(receive, send, 404)
         elif scope["method"] == "GET":
             await self._page(scope, receive, send)
         elif scope["method"] == "POST":
-            await self._call(scope, receive, send)
+            await self._call(METHODS[name], scope, receive, send)
         else:
             await _refuse(receive, send, 405, headers=((b"allow", b"GET, POST"),))
 
@@ -70,15 +72,29 @@ class WebAPI:
             self._pages = await self._context.run_in_thread(_make_pages)
         await self._pages(scope, receive, send)
 
-    async def _call(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _call(self, method: Method, scope: Scope, receive: Receive, send: Send) -> None:
+        begin = trio.current_time()
         try:
             identity = await self._log_in(scope, receive, send)
-            if identity is not None:
-                await self._execute(scope, receive, send, identity)
+            if identity is None:
+                RESULTS.inc(method.name, "badauth")
+                return
+            body = await self._execute(method, scope, receive, identity)
         except Disconnected:
             return
         except APIError as error:
-            await respond(send, 400, encode(ErrorBody(error.code, error.message)), content_type=_JSON)
+            RESULTS.inc(method.name, error.code)
+            await _tell(send, error)
+        # The top of a call: a fault of ours is told as such, with its trace in the log.
+        except Exception:
+            RESULTS.inc(method.name, "internal")
+            session = request_context(scope).session
+            self._context.log.exception("call failed", session=session.id, method=method.name)
+            await _tell(send, APIError("server", "internal error"))
+        else:
+            RESULTS.inc(method.name, "ok")
+            await respond(send, 200, body, content_type=_JSON)
+        DURATION.observe(trio.current_time() - begin, method.name)
 
     async def _log_in(self, scope: Scope, receive: Receive, send: Send) -> Identity | None:
         """Check the basic authentication; None when it was refused and that is answered."""
@@ -103,7 +119,7 @@ class WebAPI:
             await _refuse(receive, send, 401, f"401 unauthorized: {reason}\n", headers=_CHALLENGE)
             return None
 
-    async def _execute(self, scope: Scope, receive: Receive, send: Send, identity: Identity) -> None:
+    async def _execute(self, method: Method, scope: Scope, receive: Receive, identity: Identity) -> bytes:
         form = await read_form(
             scope,
             receive,
@@ -111,23 +127,28 @@ class WebAPI:
             run_in_thread=self._context.run_in_thread,
         )
         try:
+            key = idempotency_key(scope)
             if not form.request:
                 raise APIError("protocol", 'missing or empty form field "request"')
-            session = request_context(scope).session
             if form.is_large:
                 async with self._large_calls:
-                    response = await self._sender.send(session, identity, form)
-            else:
-                response = await self._sender.send(session, identity, form)
-        except APIError:
-            raise
-        # The top of a call: a fault of ours is told as such, with its trace in the log.
-        except Exception:
-            self._context.log.exception("call failed", session=request_context(scope).session.id, method="Send")
-            raise APIError("server", "internal error") from None
+                    return await self._answer(method, scope, identity, form, key)
+            return await self._answer(method, scope, identity, form, key)
         finally:
             form.close()
-        await respond(send, 200, encode(response), content_type=_JSON)
+
+    async def _answer(self, method: Method, scope: Scope, identity: Identity, form: Form, key: str) -> bytes:
+        if form.is_large:
+            request = await self._context.run_in_thread(decode_request, form.request, method.request)
+        else:
+            request = decode_request(form.request, method.request)
+        return await self._calls.answer(Call(request_context(scope).session, identity, method, request, form, key))
+
+
+async def _tell(send: Send, error: APIError) -> None:
+    headers = ((b"retry-after", b"%d" % error.retry_after_seconds),) if error.retry_after_seconds else ()
+    body = encode(ErrorBody(error.code, error.message))
+    await respond(send, error.status, body, content_type=_JSON, headers=headers)
 
 
 async def _refuse(receive: Receive, send: Send, status: int, text: str = "", *, headers: Headers = ()) -> None:
@@ -155,4 +176,4 @@ def _basic_credentials(value: bytes | None) -> tuple[str, str] | None:
 def _make_pages() -> ASGIApp:
     from mailcrane_webapi.pages import make_pages  # noqa: PLC0415 - see where it is called
 
-    return make_pages(METHODS)
+    return make_pages()

@@ -6,9 +6,10 @@ of files, 200 KB in all are, and the rest is in temporary files.
 
 from __future__ import annotations
 
+import hashlib
 import re
 import tempfile
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from typing import IO, Any, Protocol
 from urllib.parse import unquote_to_bytes
 
@@ -31,6 +32,7 @@ _MAX_PART_HEADERS = 32
 _DRAIN_OCTETS = 1024 * 1024 * 1024
 # Above it, parsing is handed to a thread.
 _LARGE_OCTETS = 256 * 1024
+_PIECE_OCTETS = 256 * 1024
 _READ_SECONDS = 60.0
 
 _BAD_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})")
@@ -85,6 +87,23 @@ class UploadedFile:
             return bytes(self._memory)
         self._file.seek(0)
         return self._file.read()
+
+    def pieces(self, octets: int) -> Iterator[bytes]:
+        """Yield the content in pieces of at most so many octets."""
+        if self._file is None:
+            for offset in range(0, len(self._memory), octets):
+                yield bytes(self._memory[offset : offset + octets])
+            return
+        self._file.seek(0)
+        while piece := self._file.read(octets):
+            yield piece
+
+    def sha256(self) -> str:
+        """Return the hash of the content, in hexadecimal digits."""
+        found = hashlib.sha256()
+        for piece in self.pieces(_PIECE_OCTETS):
+            found.update(piece)
+        return found.hexdigest()
 
     def close(self) -> None:
         """Remove the temporary file."""

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import json
-import typing
-from collections.abc import Sequence
-from datetime import datetime
 from html import escape
-from typing import Any, cast
+from typing import cast
 
-import msgspec
 from quart import Response, abort
 from quart_trio import QuartTrio
 
 from mailcrane.api.http import ASGIApp
-from mailcrane_webapi.wire import SendRequest
+from mailcrane_webapi.example import example_of
+from mailcrane_webapi.methods import METHODS
 
 _PAGE = """<!doctype html>
 <html>
@@ -35,6 +32,7 @@ textarea {{ width: 100%; box-sizing: border-box; font-family: monospace; }}
 """
 
 _METHOD = """<h1><a href="./">Mailcrane web API</a> - {method}</h1>
+<p>{summary}</p>
 <p>A call is an HTTP POST to this address, with basic authentication by an email address of the account and its
 password, and with the JSON below in the form field <code>request</code>.</p>
 <form id="call" method="post" enctype="multipart/form-data">
@@ -73,51 +71,35 @@ _FILES = """<div><label>Alternative files <input type="file" name="alternativefi
 _ANY_METHOD = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
 
 
-def make_pages(methods: Sequence[str]) -> ASGIApp:
+def make_pages() -> ASGIApp:
     """Make the application for the pages below the API's path."""
     app = QuartTrio(__name__, static_folder=None)
 
     @app.route("/v0/", methods=_ANY_METHOD, provide_automatic_options=False)
     async def index() -> Response:
-        items = "\n".join(f'<li><a href="{escape(method)}">{escape(method)}</a></li>' for method in methods)
+        items = "\n".join(
+            f'<li><a href="{method.name}">{method.name}</a>: {escape(method.summary)}</li>'
+            for method in METHODS.values()
+        )
         return _page(
             "Mailcrane web API",
             f"<h1>Mailcrane web API</h1>\n<p>Version 0. Each method has a form to try it.</p>\n<ul>\n{items}\n</ul>",
         )
 
-    @app.route("/v0/<method>", methods=["GET"])
-    async def form(method: str) -> Response:
-        if method not in methods:
+    @app.route("/v0/<name>", methods=["GET"])
+    async def form(name: str) -> Response:
+        method = METHODS.get(name)
+        if method is None:
             abort(404)
-        files = _FILES if method == "Send" else ""
-        example = json.dumps(_EXAMPLES[method], indent="\t")
-        return _page(
-            f"{method} - Mailcrane web API", _METHOD.format(method=escape(method), example=escape(example), files=files)
+        body = _METHOD.format(
+            method=method.name,
+            summary=escape(method.summary),
+            example=escape(json.dumps(example_of(method.request), indent="\t")),
+            files=_FILES if method.takes_files else "",
         )
+        return _page(f"{method.name} - Mailcrane web API", body)
 
     return cast(ASGIApp, app)
-
-
-def example_of(kind: Any) -> Any:
-    """Return a value of a type as JSON has it, with everything that may be left out filled in once."""
-    choices = [choice for choice in typing.get_args(kind) if choice is not type(None)]
-    origin = typing.get_origin(kind)
-    if origin is list:
-        return [example_of(choices[0])]
-    if origin is dict:
-        return {"example": example_of(choices[1])}
-    if choices:
-        # A union with None, or Annotated.
-        return example_of(choices[0])
-    if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
-        return {known.encode_name: example_of(known.type) for known in msgspec.structs.fields(kind)}
-    if kind is datetime:
-        return "0001-01-01T00:00:00Z"
-    return kind()
-
-
-# A header is a list of two texts, which its type does not say.
-_EXAMPLES: dict[str, Any] = {"Send": {**example_of(SendRequest), "Headers": [["", ""]]}}
 
 
 def _page(title: str, body: str) -> Response:

@@ -13,6 +13,7 @@ from datetime import datetime, timedelta
 
 from mailcrane.api import (
     AddressError,
+    Claim,
     HeaderField,
     Identity,
     Mailbox,
@@ -35,6 +36,7 @@ from mailcrane.api.message import (
     compose,
 )
 from mailcrane_webapi.form import Form
+from mailcrane_webapi.metrics import ERRORS, SUBMISSION_RESULTS, SUBMISSIONS
 from mailcrane_webapi.wire import (
     Addresses,
     APIError,
@@ -42,7 +44,6 @@ from mailcrane_webapi.wire import (
     SendRequest,
     SendResponse,
     SubmissionAnswer,
-    decode_send,
 )
 
 _MAX_FUTURE_RELEASE = timedelta(days=60)
@@ -73,16 +74,30 @@ class Sender:
         self._context = context
         self._max_message_octets = max_message_octets
 
-    async def send(self, session: SessionInfo, identity: Identity, form: Form) -> SendResponse:
+    async def send(
+        self, session: SessionInfo, identity: Identity, request: SendRequest, form: Form, claim: Claim | None = None
+    ) -> SendResponse:
         """Compose a message and submit it.
+
+        Args:
+            claim: Is completed in the same commit.
 
         Raises:
             APIError: nothing was queued, save with the code ``sentOverQuota``.
+            ClaimLost: nothing was queued.
         """
+        try:
+            response = await self._send(session, identity, request, form, claim)
+        except APIError as error:
+            SUBMISSIONS.inc(SUBMISSION_RESULTS.get(error.code, "queueerror"))
+            raise
+        SUBMISSIONS.inc("ok")
+        return response
+
+    async def _send(
+        self, session: SessionInfo, identity: Identity, request: SendRequest, form: Form, claim: Claim | None
+    ) -> SendResponse:
         is_large = form.is_large
-        request = (
-            await self._context.run_in_thread(decode_send, form.request) if is_large else decode_send(form.request)
-        )
         envelope = self._envelope(identity, request)
         now = self._context.clock.now()
         if is_large:
@@ -103,12 +118,16 @@ class Sender:
             release_at=request.future_release,
             future_release=_until(request.future_release),
             sent_copy=_sent_copy(request, envelope, composition),
+            claim=claim,
         )
         try:
             accepted = await self._context.submissions.submit(submission)
         except SubmissionRefused as refused:
-            raise _error(refused) from None
-        return _response(request, composition, accepted)
+            error = _error(refused)
+            if error.code == "server":
+                ERRORS.inc("submit")
+            raise error from None
+        return send_response(request, accepted)
 
     def _envelope(self, identity: Identity, request: SendRequest) -> _Envelope:
         if not request.text and not request.html:
@@ -286,14 +305,15 @@ def _error(refused: SubmissionRefused) -> APIError:
     return APIError("user" if refused.reply.is_permanent_failure else "server", refused.reply.text)
 
 
-def _response(request: SendRequest, composition: Composition, accepted: SubmissionAccepted) -> SendResponse:
+def send_response(request: SendRequest, accepted: SubmissionAccepted) -> SendResponse:
+    """Return what a request is answered, made of it and of what it became alone."""
     given: Sequence[str] = [
         (address and address.address) or ""
         for addresses in (request.to, request.cc, request.bcc)
         for address in addresses or ()
     ]
     return SendResponse(
-        accepted.message_id or composition.message_id,
+        accepted.message_id,
         [
             SubmissionAnswer(address, entry.entry_id, entry.from_id)
             for address, entry in zip(given, accepted.entries, strict=True)

@@ -11,6 +11,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
+from mailcrane.model.idempotency import Claim
+
 
 def _always(unit: Callable[..., Any], result: Any) -> bool:
     return True
@@ -19,6 +21,10 @@ def _always(unit: Callable[..., Any], result: Any) -> bool:
 def _has_result(unit: Callable[..., Any], result: Any) -> bool:
     """Leasing is committed also when nothing is due; only what was leased counts, which comes first in a result."""
     return bool(result[0] if isinstance(result, tuple) else result)
+
+
+def _is_claim(unit: Callable[..., Any], result: Any) -> bool:
+    return isinstance(result, Claim)
 
 
 def _is_final(unit: Callable[..., Any], result: Any) -> bool:
@@ -67,6 +73,7 @@ _ONCE_A_LIFE: Final = (1, 1, 1)
 
 _RECEIVE: Final = "mailcrane.receive.incoming:IncomingReceiver._decide_and_store"
 _SUBMIT: Final = "mailcrane.receive.submission:SubmissionReceiver._submit"
+_KEYS: Final = "mailcrane.receive.idempotency:IdempotencyKeys"
 _SCHEDULER: Final = "mailcrane.queue.scheduler:Scheduler"
 _ATTEMPTER: Final = "mailcrane.queue.attempt:Attempter"
 _CALLER: Final = "mailcrane.webhook.caller:WebhookCaller"
@@ -78,7 +85,16 @@ _END: Final = "mailcrane.retire.ending:end_attempts"
 
 POINTS: Final = (
     # --- taking a message ---
+    Point("key of a call claimed", f"{_KEYS}.claim", f"{_KEYS}.claim.<locals>.claim", counts=_is_claim),
     Point("submitted message", _SUBMIT, f"{_SUBMIT}.<locals>.<lambda>"),
+    Point(
+        "keys of dead calls freed",
+        f"{_KEYS}.free_dead",
+        f"{_KEYS}.free_dead.<locals>.<lambda>",
+        counts=_has_result,
+        hits=_ONCE_A_LIFE,
+        needs="key of a call claimed",
+    ),
     Point("message into a folder", _RECEIVE, f"{_RECEIVE}.<locals>.<lambda>", key="account:"),
     Point("message into the queue", _RECEIVE, f"{_RECEIVE}.<locals>.<lambda>", key="queue"),
     Point(
@@ -187,6 +203,8 @@ WRITES_OFF_THE_WAY: Final = {
     "mailcrane.plugin.data:StoredPluginData.delete": "a plugin's own",
     "mailcrane.plugin.notify:_Feed.replay": "an operator's command",
     "mailcrane.store.persistence:write_persistently": "hands on the unit of its caller, which is listed",
+    "mailcrane.receive.idempotency:IdempotencyKeys.complete": "what it remembers is done, and is found done again",
+    "mailcrane.receive.idempotency:IdempotencyKeys.release": "of a call that failed; the end of its lease does it",
     "mailcrane.run.serve:_serve": "the rows of a new development server",
     "mailcrane.run.server:make_server": "once in the life of a database",
 }

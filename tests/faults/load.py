@@ -39,12 +39,14 @@ class Message:
         way: ``folder``, ``relay`` or ``send``.
         paths: Its forward-paths.
         is_answered: Whether the client was told 250 or 200.
+        answer: Of the API; it must be the same whenever the call is repeated.
     """
 
     token: str
     way: str
     paths: tuple[str, ...]
     is_answered: bool = False
+    answer: bytes = b""
 
 
 class Ledger:
@@ -63,6 +65,12 @@ class Ledger:
     def answered(self) -> int:
         """How many messages were answered."""
         return sum(message.is_answered for message in self.messages.values())
+
+    def to_repeat(self) -> list[Message]:
+        """Return the calls that an honest client would repeat, and the last few that were answered."""
+        sent = [message for message in self.messages.values() if message.way == "send"]
+        answered = [message for message in sent if message.is_answered]
+        return [message for message in sent if not message.is_answered] + answered[-3:]
 
     def begin(self, way: str, *, is_large: bool = False, kind: str = "") -> Message:
         """Make up a message; ``kind`` is how its forward-path begins, which tells the next hop what to do."""
@@ -152,10 +160,12 @@ async def _replies(lines: Lines, count: int) -> list[str]:
 
 
 async def speak_http(port: int, ledger: Ledger, *, messages: int) -> None:
-    """Call Send over one connection, until so many are sent or the server is gone."""
+    """Call Send over one connection, until so many are sent or the server is gone; first what an earlier life left."""
     try:
         async with await trio.open_tcp_stream("127.0.0.1", port) as stream:
             lines = Lines(stream)
+            for message in ledger.to_repeat():
+                await call_send(stream, lines, ledger, message)
             for _ in range(messages):
                 await call_send(stream, lines, ledger, ledger.begin("send"))
     except (OSError, trio.BrokenResourceError, _ServerIsGone):
@@ -163,7 +173,7 @@ async def speak_http(port: int, ledger: Ledger, *, messages: int) -> None:
 
 
 async def call_send(stream: trio.SocketStream, lines: Lines, ledger: Ledger, message: Message) -> None:
-    """Call Send over a connection that stays open, and note the answer."""
+    """Call Send over a connection that stays open, with the token for idempotency key, and note the answer."""
     request = {
         "To": [{"Address": path} for path in message.paths],
         "Subject": message.token,
@@ -172,7 +182,8 @@ async def call_send(stream: trio.SocketStream, lines: Lines, ledger: Ledger, mes
     body = urllib.parse.urlencode({"request": json.dumps(request)}).encode()
     head = (
         f"POST /webapi/v0/Send HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Basic {_CREDENTIALS}\r\n"
-        f"Content-Type: application/x-www-form-urlencoded\r\nContent-Length: {len(body)}\r\n\r\n"
+        f"Content-Type: application/x-www-form-urlencoded\r\nContent-Length: {len(body)}\r\n"
+        f"Idempotency-Key: {message.token}\r\n\r\n"
     )
     await stream.send_all(head.encode() + body)
     response = await lines.until(b"\r\n\r\n")
@@ -181,7 +192,9 @@ async def call_send(stream: trio.SocketStream, lines: Lines, ledger: Ledger, mes
     length = int(response.lower().partition(b"content-length:")[2].partition(b"\r\n")[0])
     answer = await lines.octets(length)
     if response.startswith(b"HTTP/1.1 200 ") and len(answer) == length:
-        message.is_answered = True
+        if message.answer not in (b"", answer):
+            ledger.refusals.append(f"{message.token} was answered {message.answer!r}, and then {answer!r}")
+        message.is_answered, message.answer = True, answer
     else:
         ledger.refusals.append(f"{response[9:12].decode()} {answer.decode()}")
 

@@ -1,7 +1,7 @@
 """What a plugin may import: the stable names. Everything here is versioned with the hook API (`HOOK_API`).
 
-The submodules ``http``, ``message``, ``sasl``, ``smtp`` and ``tls`` are provisional: they may change in a minor
-version. All names are looked up when they are first used, so that importing this package loads nothing else.
+The submodules ``http``, ``message``, ``metrics``, ``sasl``, ``smtp`` and ``tls`` are provisional: they may change in a
+minor version. All names are looked up when they are first used, so that importing this package loads nothing else.
 """
 
 from __future__ import annotations
@@ -36,6 +36,12 @@ if TYPE_CHECKING:
     from mailcrane.model.event import Event as Event
     from mailcrane.model.event import EventKind as EventKind
     from mailcrane.model.event import NewEvent as NewEvent
+    from mailcrane.model.idempotency import Claim as Claim
+    from mailcrane.model.idempotency import ClaimLost as ClaimLost
+    from mailcrane.model.idempotency import IdempotencyService as IdempotencyService
+    from mailcrane.model.idempotency import KeyInUse as KeyInUse
+    from mailcrane.model.idempotency import KeyReused as KeyReused
+    from mailcrane.model.idempotency import Remembered as Remembered
     from mailcrane.model.message import Content as Content
     from mailcrane.model.message import ContentInfo as ContentInfo
     from mailcrane.model.message import HeaderField as HeaderField
@@ -118,6 +124,14 @@ else:
                 "RouteChoice",
             ),
             "mailcrane.model.event": ("Event", "EventKind", "NewEvent", "OUTGOING_EVENT_KINDS"),
+            "mailcrane.model.idempotency": (
+                "Claim",
+                "ClaimLost",
+                "IdempotencyService",
+                "KeyInUse",
+                "KeyReused",
+                "Remembered",
+            ),
             "mailcrane.model.message": ("Content", "ContentInfo", "HeaderField"),
             "mailcrane.model.receive": (
                 "Assessment",

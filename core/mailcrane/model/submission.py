@@ -8,6 +8,7 @@ from typing import Protocol
 from msgspec import Struct
 
 from mailcrane.model.address import Mailbox, ReversePath
+from mailcrane.model.idempotency import Claim
 from mailcrane.model.message import Content
 from mailcrane.model.receive import Identity
 from mailcrane.model.reply import Reply
@@ -34,6 +35,7 @@ class Submission(Struct, frozen=True):
         release_at: The first attempt is not made before.
         future_release: As the submitter asked for it, ``until;...`` or ``for;...``; empty when not.
         sent_copy: None stores none.
+        claim: Is completed in the same commit, with the `SubmissionAccepted` as JSON for its result.
     """
 
     session: SessionInfo
@@ -48,6 +50,7 @@ class Submission(Struct, frozen=True):
     release_at: datetime | None = None
     future_release: str = ""
     sent_copy: SentCopy | None = None
+    claim: Claim | None = None
 
 
 class SubmittedEntry(Struct, frozen=True):
@@ -106,6 +109,7 @@ class SubmissionService(Protocol):
 
         Raises:
             SubmissionRefused: nothing was stored.
+            ClaimLost: nothing was stored, because the submission's claim is another's by now.
         """
         ...
 

@@ -9,6 +9,7 @@ import trio
 
 from mailcrane.dns.answer import Resolver
 from mailcrane.model.clock import Clock, SystemClock
+from mailcrane.model.idempotency import IdempotencyService
 from mailcrane.model.submission import LoginService, SubmissionService
 from mailcrane.model.suppression import SuppressionService
 from mailcrane.observe.log import Log, get_log
@@ -48,6 +49,7 @@ class PluginServices:
         logins: LoginService | None = None,
         suppressions: SuppressionService | None = None,
         resolver: Resolver | None = None,
+        idempotency: IdempotencyService | None = None,
     ) -> None:
         self.hostname = hostname
         self.clock: Clock = SystemClock() if clock is None else clock
@@ -57,6 +59,7 @@ class PluginServices:
         self.logins = logins
         self.suppressions = suppressions
         self.resolver = resolver
+        self.idempotency = idempotency
 
 
 class PluginContext:
@@ -104,6 +107,11 @@ class PluginContext:
     def resolver(self) -> Resolver:
         """Looks names up in DNS, with a cache that the whole server shares."""
         return _there(self._services.resolver, self.name, "resolver")
+
+    @property
+    def idempotency(self) -> IdempotencyService:
+        """Keys of calls that an application may repeat."""
+        return _there(self._services.idempotency, self.name, "idempotency")
 
     def http_client(self, *, allow_networks: tuple[str, ...] = ()) -> GuardedClient:
         """Make a guarded HTTP client: no addresses that are not global, no redirects, bounded size and time.

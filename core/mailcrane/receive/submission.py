@@ -7,9 +7,10 @@ Sent folder where one is wanted, and the events; when `SubmissionReceiver.submit
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime
 
+import msgspec
 import trio
 from msgspec import Struct
 from msgspec.structs import replace
@@ -119,6 +120,7 @@ class SubmissionReceiver:
 
         Raises:
             SubmissionRefused: nothing was stored.
+            ClaimLost: nothing was stored, because the submission's claim is another's by now.
         """
         protocol = submission.session.protocol
         try:
@@ -160,7 +162,7 @@ class SubmissionReceiver:
         added, message_id = self._added_fields(submission, header)
         origin = origin_of(submission.session.id, submission.transaction)
         storable = await Storable.make(b"".join(map(bytes, added)), submission.content, origin=origin)
-        plan = _Plan(submission, paths, extra, require_tls, held_by)
+        plan = _Plan(submission, paths, message_id, extra, require_tls, held_by)
         try:
             ids = await self._store.write(
                 lambda transaction: plan.store(transaction, storable), key=f"account:{submission.identity.account}"
@@ -181,10 +183,7 @@ class SubmissionReceiver:
             size_octets=storable.size_octets,
             message_id=message_id,
         )
-        entries = tuple(
-            SubmittedEntry(one.forward_path, entry_id, one.from_id) for one, entry_id in zip(paths, ids, strict=True)
-        )
-        return SubmissionAccepted(message_id, entries)
+        return plan.accepted(ids)
 
     async def _ids_of(self, content_id: int, count: int) -> list[int]:
         """The entries of a message that was stored before; 0 stands for one that has left the queue since."""
@@ -310,6 +309,7 @@ class _Plan(Struct, frozen=True):
 
     submission: Submission
     paths: list[_Paths]
+    message_id: str
     extra: dict[str, str]
     require_tls: bool | None
     held_by: str
@@ -357,7 +357,19 @@ class _Plan(Struct, frozen=True):
                     flags=("\\Seen", "$NotJunk"),
                     prefix=submission.sent_copy.prefix,
                 )
+        if submission.claim is not None:
+            transaction.idempotency.complete(submission.claim, msgspec.json.encode(self.accepted(ids)))
         return ids
+
+    def accepted(self, ids: Sequence[int]) -> SubmissionAccepted:
+        """Return what the submission became, with the ids of its entries."""
+        return SubmissionAccepted(
+            self.message_id,
+            tuple(
+                SubmittedEntry(one.forward_path, entry_id, one.from_id)
+                for one, entry_id in zip(self.paths, ids, strict=True)
+            ),
+        )
 
 
 def canonical_name(name: str) -> str:

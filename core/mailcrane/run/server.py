@@ -33,6 +33,7 @@ from mailcrane.plugin.health import PluginState
 from mailcrane.plugin.host import PluginHost
 from mailcrane.plugin.notify import Notifier
 from mailcrane.queue.scheduler import Scheduler
+from mailcrane.receive.idempotency import IdempotencyKeys
 from mailcrane.receive.incoming import IncomingReceiver
 from mailcrane.receive.submission import SubmissionReceiver
 from mailcrane.run import listeners
@@ -109,7 +110,10 @@ class Server:
         self.submissions = SubmissionReceiver(
             store, hooks, self.directory, hostname=static.hostname, is_held=static.queue.hold_new_entries
         )
+        self._worker = Worker(socket.gethostname(), secrets.token_hex(8))
+        self._idempotency = IdempotencyKeys(store, worker=self._worker, clock=clock)
         services.submissions = self.submissions
+        services.idempotency = self._idempotency
         services.logins = self.logins
         services.http = self.http_client
         if services.resolver is None:
@@ -214,7 +218,8 @@ class Server:
                 [transport_type for _, transport_type in hooks.register_transport_types()], self.static.transports
             )
             stack.push_async_callback(opened.aclose)
-            worker = Worker(socket.gethostname(), secrets.token_hex(8))
+            worker = self._worker
+            await self._idempotency.free_dead()
             if poster is None:
                 client = self.http_client()
                 stack.push_async_callback(client.aclose)

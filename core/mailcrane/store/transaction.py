@@ -11,6 +11,7 @@ from mailcrane.store.repository.credentials import CredentialsRepository
 from mailcrane.store.repository.events import EventsRepository
 from mailcrane.store.repository.folders import FoldersRepository
 from mailcrane.store.repository.hold_rules import HoldRulesRepository
+from mailcrane.store.repository.idempotency import IdempotencyRepository
 from mailcrane.store.repository.plugin_data import PluginDataRepository
 from mailcrane.store.repository.queue import QueueRepository
 from mailcrane.store.repository.retired import RetiredRepository
@@ -43,6 +44,7 @@ class Transaction:
         self.queue = QueueRepository(sql, self, accounts, self.content, self.hold_rules)
         self.retired = RetiredRepository(sql, accounts)
         self.events = EventsRepository(sql, self, accounts)
+        self.idempotency = IdempotencyRepository(sql, self, accounts)
         self.webhooks = WebhooksRepository(sql, self, accounts)
         self.plugin_data = PluginDataRepository(sql)
 

@@ -26,7 +26,8 @@ from mailcrane.model.submission import (
     SubmissionRefused,
     SubmittedEntry,
 )
-from mailcrane.testing.clock import Clock
+from mailcrane.model.suppression import AlreadySuppressed, NotSuppressed, Suppression, base_address
+from mailcrane.testing.clock import START, Clock
 from mailcrane.testing.hooks import plugin_services, running_plugins
 from mailcrane_webapi.plugin import WebAPIPlugin
 
@@ -83,6 +84,37 @@ class Submissions:
         return message
 
 
+class Suppressions:
+    def __init__(self) -> None:
+        self.rows: list[Suppression] = []
+
+    async def list(self, account: str) -> tuple[Suppression, ...]:
+        return tuple(row for row in self.rows if row.account == account)
+
+    async def add(self, account: str, address: Mailbox, *, is_manual: bool, reason: str) -> Suppression:
+        if await self.is_suppressed(account, address):
+            raise AlreadySuppressed
+        row = Suppression(
+            len(self.rows) + 1,
+            account,
+            base_address(address),
+            str(address),
+            START,
+            is_manual=is_manual,
+            reason=reason,
+        )
+        self.rows.append(row)
+        return row
+
+    async def remove(self, account: str, address: Mailbox) -> None:
+        if not await self.is_suppressed(account, address):
+            raise NotSuppressed
+        self.rows = [row for row in self.rows if (row.account, row.base_address) != (account, base_address(address))]
+
+    async def is_suppressed(self, account: str, address: Mailbox) -> bool:
+        return (account, base_address(address)) in {(row.account, row.base_address) for row in self.rows}
+
+
 class Answer:
     def __init__(self) -> None:
         self.status = 0
@@ -109,10 +141,13 @@ class Answer:
 
 
 class API:
-    def __init__(self, dispatcher: Dispatcher, logins: Logins, submissions: Submissions) -> None:
+    def __init__(
+        self, dispatcher: Dispatcher, logins: Logins, submissions: Submissions, suppressions: Suppressions
+    ) -> None:
         self.dispatcher = dispatcher
         self.logins = logins
         self.submissions = submissions
+        self.suppressions = suppressions
 
     async def ask(
         self,
@@ -160,9 +195,9 @@ class API:
         await self.dispatcher(scope, receive, send)
         return answer
 
-    async def call(self, request: str | bytes, **fields: Any) -> Answer:
-        """Call Send with a text that stands for JSON."""
-        return await self.ask("POST", "/webapi/v0/Send", urlencoded(request), **fields)
+    async def call(self, request: str | bytes, method: str = "Send", **fields: Any) -> Answer:
+        """Call a method with a text that stands for JSON."""
+        return await self.ask("POST", f"/webapi/v0/{method}", urlencoded(request), **fields)
 
     async def send(self, **request: Any) -> Answer:
         """Call Send with the fields of a request; the usual ones are there."""
@@ -177,11 +212,11 @@ def urlencoded(request: str | bytes) -> bytes:
 @pytest.fixture
 async def api() -> AsyncIterator[API]:
     services = plugin_services(hostname="mail.example.org", clock=Clock())
-    logins, submissions = Logins(), Submissions()
-    services.logins, services.submissions = logins, submissions
+    logins, submissions, suppressions = Logins(), Submissions(), Suppressions()
+    services.logins, services.submissions, services.suppressions = logins, submissions, suppressions
     config = {"webapi": {"max_message_octets": 4_000_000}}
     async with running_plugins(WebAPIPlugin, config=config, services=services) as host:
         ((plugin, registered),) = host.hooks.register_http_apps()
         assert (plugin, registered.service, registered.default_path) == ("webapi", "webapi", "/webapi/")
         mount = Mount(registered.default_path, registered.service, registered.make(), registered.is_internal)
-        yield API(Dispatcher([mount], listener="web"), logins, submissions)
+        yield API(Dispatcher([mount], listener="web"), logins, submissions, suppressions)

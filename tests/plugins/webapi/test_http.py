@@ -107,7 +107,7 @@ async def test_a_login_that_cannot_be_checked_is_a_server_error(api: API) -> Non
 
 async def test_a_login_in_plaintext_is_refused_where_the_listener_wants_tls(api: API) -> None:
     strict = Dispatcher(api.dispatcher._mounts, listener="web", require_tls_for_auth=True)
-    answer = await API(strict, api.logins, api.submissions).send()
+    answer = await API(strict, api.logins, api.submissions, api.suppressions).send()
     assert answer.status == 403
     assert api.logins.attempts == []
 

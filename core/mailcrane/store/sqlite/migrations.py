@@ -166,6 +166,17 @@ MIGRATIONS: Final = (
         ),
         is_compatible=True,
     ),
+    Migration(
+        3,
+        (
+            """CREATE TABLE idempotency (
+                account_id INTEGER NOT NULL, key TEXT NOT NULL, fingerprint BLOB NOT NULL, token TEXT NOT NULL,
+                lease_until INTEGER NOT NULL, machine TEXT NOT NULL, boot TEXT NOT NULL, result BLOB,
+                expires_at INTEGER NOT NULL, PRIMARY KEY (account_id, key)) WITHOUT ROWID""",
+            "CREATE INDEX idempotency_expires ON idempotency (expires_at)",
+        ),
+        is_compatible=True,
+    ),
 )
 
 
