@@ -27,13 +27,15 @@ CONTENT = b"From: ann@here.example\r\nSubject: news\r\n\r\nHello.\r\n"
 
 async def everything_that_happens(running: RunningServer) -> list[Event]:
     later, never = Reply.make(451, "4.7.1", "later"), Reply.make(550, "5.1.1", "no such user")
-    running.transport.answer(later, never)
+    full = Reply.make(552, "5.2.2", "mailbox full")
+    running.transport.answer(later, full, never)
     running.receiver.answer(500, 200, 410)
     client = running.connect("submission")
     await client.hello()
     await client.log_in("ann@here.example", PASSWORD)
-    for path in ("deferred@there.example", "failed@there.example"):
+    for path in ("deferred@there.example", "full@there.example", "failed@there.example", "failed@there.example"):
         assert (await client.send("ann@here.example", path, CONTENT)).code == 250
+        await trio.sleep(1)
     await client.command("MAIL FROM:<ann@here.example> HOLDFOR=3600")
     await client.command("RCPT TO:<canceled@there.example>")
     await client.command("DATA")

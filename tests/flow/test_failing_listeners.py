@@ -9,12 +9,14 @@ import pytest
 import trio
 import trio.testing
 
+from mailcrane.model.address import Mailbox
 from mailcrane.model.event import Event, EventKind
 from mailcrane.model.retired import Retired
 from mailcrane.plugin.base import Plugin
 from mailcrane.plugin.notify import HOOK_OF_KIND, RETRY_DELAYS, Notifier, Replayed
 from mailcrane.plugin.policy import Kind, hookimpl
 from mailcrane.plugin.spec import hook_spec, hook_specs
+from mailcrane.retire.suppression import SuppressionLists
 from mailcrane.testing.failures import FAILURES, Failure
 
 from .conftest import Stage, impatient_with
@@ -32,6 +34,12 @@ async def submit(stage: Stage) -> None:
     assert (await stage.submit()).finished["outcome"] == "delivered"
 
 
+async def suppress(stage: Stage) -> None:
+    lists = SuppressionLists(stage.running.store)
+    address = Mailbox(f"number{len(await lists.list('ann'))}", "there.example")
+    await lists.add("ann", address, is_manual=True, reason="by hand")
+
+
 # What brings about an event, and what its details have at least.
 ROWS: dict[str, tuple[Callable[[Stage], Awaitable[None]], set[str]]] = {
     "message_stored": (receive, {"message_id", "folder", "uid", "size_octets", "reverse_path"}),
@@ -39,6 +47,7 @@ ROWS: dict[str, tuple[Callable[[Stage], Awaitable[None]], set[str]]] = {
     "attempt_finished": (submit, {"attempt", "transport", "outcome", "code", "error", "remote_mta"}),
     "entry_retired": (submit, set()),
     "event_recorded": (receive, set()),
+    "suppression_changed": (suppress, {"change", "address", "reason", "origin"}),
     "webhook_retired": (submit, {"call_id", "url", "event", "is_success", "code", "attempts"}),
 }
 

@@ -22,6 +22,7 @@ from mailcrane.model.message import HeaderField
 from mailcrane.model.receive import Assessment, Identity, Judgement, LocalDestination, Placement, Verdict
 from mailcrane.model.reply import Reply
 from mailcrane.model.retired import Retention
+from mailcrane.model.suppression import SuppressionCheck, SuppressionDecision
 from mailcrane.model.webhook import WebhookFields, WebhookTarget
 from mailcrane.plugin.base import Plugin
 from mailcrane.plugin.policy import Kind, OnFailure, hookimpl
@@ -38,6 +39,7 @@ type = "fake"
 
 LATER = Reply.make(451, "4.7.1", "come back later")
 NEVER = Reply.make(550, "5.7.1", "never")
+FULL = Reply.make(552, "5.2.2", "mailbox full")
 BY_SCHEDULE = "in seven and a half minutes"
 OTHER_URL = "https://other.there.example/"
 
@@ -118,8 +120,13 @@ async def rewritten(stage: Stage) -> Any:
 
 
 async def refused(stage: Stage) -> Any:
-    stage.running.transport.answer(NEVER)
+    stage.running.transport.answer(FULL)
     return (await stage.submit()).finished["outcome"]
+
+
+async def suppressing(stage: Stage) -> Any:
+    stage.running.transport.answer(FULL)
+    return [payload["Suppressing"] for _, payload in (await stage.submit()).webhooks]
 
 
 async def put_off(stage: Stage) -> Any:
@@ -218,6 +225,14 @@ ROWS = {
         failing=TAKEN,
         states="A failing plugin counts as no answer.",
     ),
+    "check_suppression": Row(
+        attempted,
+        answer=SuppressionCheck(is_suppressed=True, reason="made up"),
+        answered=("failed", "", "suppressed: made up"),
+        silent=DELIVERED,
+        failing=deferred_in("check_suppression", ""),
+        states="A failing plugin defers the attempt.",
+    ),
     "plan_retry": Row(
         put_off,
         answer=RetryPlan(LATE),
@@ -258,6 +273,14 @@ ROWS = {
         failing="failed",
         states="A failing plugin counts as no answer.",
     ),
+    "decide_suppression": Row(
+        suppressing,
+        answer=SuppressionDecision(is_suppressed=True, reason="made up"),
+        answered=[True],
+        silent=[False],
+        failing=[False],
+        states="A failing plugin counts as no answer.",
+    ),
     "retain_retired": Row(
         kept,
         answer=Retention(timedelta(days=7)),
@@ -287,7 +310,7 @@ ROWS = {
 DEFERRING = [
     spec.name
     for spec in hook_specs()
-    if spec.policy.stage in {"route", "transport"} and spec.policy.on_failure is OnFailure.DEFER
+    if spec.policy.stage in {"queue", "route", "transport"} and spec.policy.on_failure is OnFailure.DEFER
 ]
 
 

@@ -20,6 +20,7 @@ from mailcrane.model.message import HeaderField
 from mailcrane.model.receive import Assessment, Identity, Judgement, LocalDestination, Placement, Verdict
 from mailcrane.model.reply import Reply
 from mailcrane.model.retired import Retention
+from mailcrane.model.suppression import SuppressionCheck, SuppressionDecision
 from mailcrane.model.webhook import WebhookFields, WebhookTarget
 from mailcrane.plugin.base import Plugin
 from mailcrane.plugin.policy import hookimpl
@@ -54,12 +55,15 @@ def good_answers() -> dict[str, Any]:
         "place_message": Placement("Made"),
         "message_stored": None,
         "message_queued": None,
+        "check_suppression": SuppressionCheck(is_suppressed=True, reason="made"),
         "plan_retry": RetryPlan(START + timedelta(hours=1)),
         "select_route": RouteChoice("made"),
         "rewrite_content": ContentEdit(remove=("X-Made",)),
         "prepare_delivery": DeliveryPreparation(notes=("made",)),
         "classify_result": RecipientResult(Outcome.FAILED),
         "attempt_finished": None,
+        "decide_suppression": SuppressionDecision(is_suppressed=True, reason="made"),
+        "suppression_changed": None,
         "retain_retired": Retention(timedelta(days=1)),
         "entry_retired": None,
         "event_recorded": None,

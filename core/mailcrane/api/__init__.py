@@ -70,11 +70,15 @@ if TYPE_CHECKING:
     from mailcrane.model.submission import SubmissionService as SubmissionService
     from mailcrane.model.submission import SubmittedEntry as SubmittedEntry
     from mailcrane.model.suppression import AlreadySuppressed as AlreadySuppressed
+    from mailcrane.model.suppression import FailureCause as FailureCause
     from mailcrane.model.suppression import NotSuppressed as NotSuppressed
     from mailcrane.model.suppression import Suppression as Suppression
+    from mailcrane.model.suppression import SuppressionCheck as SuppressionCheck
+    from mailcrane.model.suppression import SuppressionDecision as SuppressionDecision
     from mailcrane.model.suppression import SuppressionEvidence as SuppressionEvidence
     from mailcrane.model.suppression import SuppressionOrigin as SuppressionOrigin
     from mailcrane.model.suppression import SuppressionService as SuppressionService
+    from mailcrane.model.suppression import base_address as base_address
     from mailcrane.model.transport import NotNow as NotNow
     from mailcrane.model.transport import Transport as Transport
     from mailcrane.model.transport import TransportType as TransportType
@@ -161,11 +165,15 @@ else:
             ),
             "mailcrane.model.suppression": (
                 "AlreadySuppressed",
+                "FailureCause",
                 "NotSuppressed",
                 "Suppression",
+                "SuppressionCheck",
+                "SuppressionDecision",
                 "SuppressionEvidence",
                 "SuppressionOrigin",
                 "SuppressionService",
+                "base_address",
             ),
             "mailcrane.model.transport": ("NotNow", "Transport", "TransportType"),
             "mailcrane.model.webhook": (

@@ -22,6 +22,7 @@ class EventKind(enum.StrEnum):
     ENTRY_RETIRED = "entry_retired"
     WEBHOOK_RETIRED = "webhook_retired"
     CONFIGURATION_CHANGED = "configuration_changed"
+    SUPPRESSION_CHANGED = "suppression_changed"
 
     DELIVERED = "delivered"
     SUPPRESSED = "suppressed"

@@ -63,6 +63,38 @@ class Suppression(Struct, frozen=True):
     evidence: SuppressionEvidence = SuppressionEvidence()
 
 
+class FailureCause(enum.StrEnum):
+    """What the last reply of a failed entry says of the address."""
+
+    ADDRESS = "address"  # it takes no mail: suppressed at once
+    UNCLEAR = "unclear"  # suppressed with the third failure in a row
+    SENDER = "sender"  # content, policy or configuration on our side: says nothing of the address
+    NO_REPLY = "no_reply"  # nothing was heard: counted as a failure, suppresses nothing by itself
+
+
+class SuppressionCheck(Struct, frozen=True):
+    """Whether an entry is not to be attempted, whatever the list says.
+
+    Attributes:
+        reason: In words, for the sender; used only with a yes.
+    """
+
+    is_suppressed: bool
+    reason: str = ""
+
+
+class SuppressionDecision(Struct, frozen=True):
+    """Whether the recipient of a failed entry is put on the account's list.
+
+    Attributes:
+        is_suppressed: False also keeps the failure from being counted.
+        reason: In words; used only with a yes.
+    """
+
+    is_suppressed: bool
+    reason: str = ""
+
+
 class AlreadySuppressed(Exception):
     """The base address is on the account's list."""
 

@@ -35,6 +35,7 @@ from mailcrane.model.receive import (
 )
 from mailcrane.model.reply import Reply
 from mailcrane.model.retired import Retention
+from mailcrane.model.suppression import SuppressionCheck, SuppressionDecision
 from mailcrane.model.transport import TransportType
 from mailcrane.model.webhook import WebhookFields, WebhookTarget
 from mailcrane.plugin.errors import HookFailed, PluginError
@@ -245,6 +246,7 @@ class Hooks:
     message_stored: Notify
 
     message_queued: Notify
+    check_suppression: Decide[SuppressionCheck]
     plan_retry: Decide[RetryPlan]
 
     select_route: Decide[RouteChoice]
@@ -253,6 +255,8 @@ class Hooks:
 
     classify_result: Decide[RecipientResult]
     attempt_finished: Notify
+    decide_suppression: Decide[SuppressionDecision]
+    suppression_changed: Notify
     retain_retired: Decide[Retention]
     entry_retired: Notify
 

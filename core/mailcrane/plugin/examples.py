@@ -39,6 +39,7 @@ from mailcrane.model.receive import (
 from mailcrane.model.reply import Reply
 from mailcrane.model.retired import Retention, Retired
 from mailcrane.model.session import SessionInfo
+from mailcrane.model.suppression import FailureCause, SuppressionCheck, SuppressionDecision
 from mailcrane.model.transport import TransportType
 from mailcrane.model.webhook import WebhookFields, WebhookTarget
 from mailcrane.plugin.base import Plugin
@@ -183,6 +184,17 @@ class CountsQueued(Plugin):
         self.context.log.info("queued", entry=event.entry_id, forward_path=event.data.get("forward_path"))
 
 
+class OnlyWhoAgreed(Plugin):
+    name = "only-who-agreed"
+
+    @hookimpl
+    async def check_suppression(self, entry: Entry) -> SuppressionCheck | None:
+        if entry.extra.get("stream") != "newsletter":
+            return None  # The account's list decides.
+        has_agreed = await self.context.data.get(f"agreed {entry.forward_path}")
+        return SuppressionCheck(is_suppressed=has_agreed is None, reason="never agreed to newsletters")
+
+
 class PatientWithGreylisting(Plugin):
     name = "patient-with-greylisting"
 
@@ -239,6 +251,25 @@ class WatchesAttempts(Plugin):
     async def attempt_finished(self, event: Event) -> None:
         if event.data.get("outcome") == Outcome.DEFERRED:
             self.context.log.info("deferred", entry=event.entry_id, error=event.data.get("error"))
+
+
+class PatientWithPartners(Plugin):
+    name = "patient-with-partners"
+
+    @hookimpl
+    async def decide_suppression(self, entry: Entry, cause: FailureCause) -> SuppressionDecision | None:
+        if entry.forward_path.domain == "partner.example" and cause is not FailureCause.ADDRESS:
+            return SuppressionDecision(is_suppressed=False)
+        return None
+
+
+class TellsWhoIsSuppressed(Plugin):
+    name = "tells-who-is-suppressed"
+
+    @hookimpl
+    async def suppression_changed(self, event: Event) -> None:
+        data = event.data
+        self.context.log.info("list changed", address=data.get("address"), change=data.get("change"))
 
 
 class KeepsFailures(Plugin):

@@ -38,6 +38,7 @@ from mailcrane.model.receive import (
 from mailcrane.model.reply import Reply
 from mailcrane.model.retired import Retention, Retired
 from mailcrane.model.session import SessionInfo
+from mailcrane.model.suppression import FailureCause, Suppression, SuppressionCheck, SuppressionDecision
 from mailcrane.model.transport import TransportType
 from mailcrane.model.webhook import WebhookFields, WebhookTarget
 from mailcrane.plugin.policy import Kind, OnFailure, hook
@@ -263,6 +264,16 @@ async def message_queued(event: Event) -> None:
     """Told after an entry was added to the queue: ``data`` has message_id, reverse_path, forward_path, size_octets."""
 
 
+@hook(Kind.DECIDE, stage="queue", unit="attempt", on_failure=OnFailure.DEFER, answers=(SuppressionCheck,))
+async def check_suppression(entry: Entry, suppression: Suppression | None) -> SuppressionCheck | None:
+    """Answer whether an entry is ended as suppressed instead of being attempted.
+
+    Asked at the start of each attempt, before the route. ``suppression`` is what the account's list has for the
+    recipient; without an answer that decides, and an answer may overrule it either way. A failing plugin defers the
+    attempt.
+    """
+
+
 @hook(
     Kind.DECIDE, stage="queue", unit="deferred attempt", on_failure=OnFailure.SKIP, answers=(RetryPlan,), check=_due_at
 )
@@ -333,6 +344,21 @@ async def classify_result(entry: Entry, result: RecipientResult) -> RecipientRes
 @hook(Kind.NOTIFY, stage="result", unit="attempt of an entry", on_failure=OnFailure.RETRY)
 async def attempt_finished(event: Event) -> None:
     """Told after an attempt: ``data`` has attempt, transport, outcome, code, error, remote_mta and more."""
+
+
+@hook(Kind.DECIDE, stage="retire", unit="failed entry", on_failure=OnFailure.SKIP, answers=(SuppressionDecision,))
+async def decide_suppression(entry: Entry, result: RecipientResult, cause: FailureCause) -> SuppressionDecision | None:
+    """Answer whether the recipient of an entry that failed is put on the account's suppression list.
+
+    ``cause`` is what the core takes the reply for. Without an answer ``address`` suppresses at once, ``unclear`` with
+    the third failure in a row, and the others not at all. Not asked for entries that were ended by hand or were
+    suppressed. A failing plugin counts as no answer.
+    """
+
+
+@hook(Kind.NOTIFY, stage="retire", unit="change of a suppression list", on_failure=OnFailure.RETRY)
+async def suppression_changed(event: Event) -> None:
+    """Told after an address was put on a list or taken off: ``data`` has change, address, reason, origin and more."""
 
 
 @hook(Kind.DECIDE, stage="retire", unit="final entry", on_failure=OnFailure.SKIP, answers=(Retention,))

@@ -38,6 +38,7 @@ HOOK_OF_KIND: dict[EventKind, str] = {
     EventKind.ATTEMPT_FINISHED: "attempt_finished",
     EventKind.ENTRY_RETIRED: "entry_retired",
     EventKind.WEBHOOK_RETIRED: "webhook_retired",
+    EventKind.SUPPRESSION_CHANGED: "suppression_changed",
 }
 """The notify hook of each kind of event that has one of its own; ``event_recorded`` is told of every kind."""
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -24,6 +24,7 @@ from mailcrane.queue.schedule import is_exhausted
 from mailcrane.result.classify import classify, failed_text, plan
 from mailcrane.retire.ending import Ending, end_attempts
 from mailcrane.retire.retention import retention
+from mailcrane.retire.suppression import find_suppression, plan_suppression
 from mailcrane.route.select import select_transport
 from mailcrane.store.persistence import write_persistently
 from mailcrane.store.records import Leased
@@ -94,7 +95,7 @@ class Attempter:
             Interrupted: the server stops; the entries that have no result yet are still leased.
             StoreFailed: the store is dead; the stored state tells after a restart.
         """
-        for choice, members in (await self._routed(group)).items():
+        for choice, members in (await self._routed(await self._end_suppressed(group))).items():
             try:
                 outcomes = await self._deliver(choice.transport, members)
             except NotNow as why:
@@ -105,6 +106,31 @@ class Attempter:
     async def resume(self, settling: Sequence[Leased]) -> None:
         """Go on at the hooks with attempts whose outcomes were committed before a crash; they are never made again."""
         await self._finish(settling)
+
+    async def _end_suppressed(self, group: Sequence[Leased]) -> Sequence[Leased]:
+        """End the entries whose recipients are suppressed; returns those that are to be attempted."""
+        if not self._hooks.check_suppression.implementations and not any(leased.suppression for leased in group):
+            return group
+        remaining: list[Leased] = []
+        endings: list[Ending] = []
+        for leased in group:
+            try:
+                why = await find_suppression(self._hooks, leased.entry, leased.suppression)
+            except HookFailed as failure:
+                await self._settle(_all_deferred((leased,), "", failed_text(failure)))
+                continue
+            if why is None:
+                remaining.append(leased)
+            else:
+                endings.append(await self._suppressed(leased, RecipientResult(Outcome.FAILED, error=why)))
+        if endings:
+            await self._end(endings)
+        return remaining
+
+    async def _suppressed(self, leased: Leased, result: RecipientResult) -> Ending:
+        attempt = replace(leased.attempt, result=result, duration=timedelta(0))
+        ending = Ending(replace(leased, attempt=attempt), result, is_suppressed=True)
+        return await self._with_retention(ending)
 
     async def _routed(self, group: Sequence[Leased]) -> dict[RouteChoice, list[Leased]]:
         """Return the entries by their routes; the attempt of those without one is over."""
@@ -194,7 +220,9 @@ class Attempter:
             await self._finish(settled)
 
     async def _finish(self, settled: Sequence[Leased]) -> None:
-        endings = [await self._ending(leased) for leased in settled]
+        await self._end([await self._ending(leased) for leased in settled])
+
+    async def _end(self, endings: Sequence[Ending]) -> None:
         unit = functools.partial(end_attempts, endings=endings)
         lost = await write_persistently(self._store, unit, key="queue")
         for ending in endings:
@@ -215,7 +243,13 @@ class Attempter:
             )
             if due_at is not None:
                 return Ending(leased, result, due_at)
-        ending = Ending(leased, result)
+        if result.outcome is Outcome.FAILED:
+            plan_ = await plan_suppression(self._hooks, entry, result)
+            return await self._with_retention(Ending(leased, result, suppression=plan_))
+        return await self._with_retention(Ending(leased, result))
+
+    async def _with_retention(self, ending: Ending) -> Ending:
+        entry = ending.leased.entry
         attempts: tuple[Attempt, ...] = (ending.attempt,)
         if self._hooks.retain_retired.implementations and entry.attempts > 1:
             before = await self._store.read(lambda transaction: transaction.queue.attempts(entry.id))

@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime, timedelta
 
 import trio
+from msgspec.structs import replace
 
 from mailcrane.config.directory import Directory
 from mailcrane.config.static import QueueConfig
@@ -221,6 +222,7 @@ class Scheduler:
                 left_alone_until=self._blocked.until,
                 look_again=again,
             )
+            begun = replace(begun, deliveries=transaction.suppressions.marked(begun.deliveries))
             return begun, transaction.queue.next_due_at()
 
         # Cancelling the wait would not undo the unit: what it leased is to be known here.

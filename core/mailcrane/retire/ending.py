@@ -12,6 +12,7 @@ from mailcrane.model.delivery import Attempt, Entry, Outcome, RecipientResult
 from mailcrane.model.event import EventKind, NewEvent
 from mailcrane.model.retired import Retired
 from mailcrane.retire import events
+from mailcrane.retire.suppression import NO_SUPPRESSION, SuppressionPlan, carry_out
 from mailcrane.store.records import Leased
 from mailcrane.store.transaction import Transaction
 
@@ -24,18 +25,24 @@ class Ending(Struct, frozen=True):
         result: What the attempt's result is taken for.
         due_at: When the entry is tried again; None when it leaves the queue.
         keep_for: How long the retired entry is kept; zero keeps none.
+        suppression: What a failure does to the account's suppression list.
+        is_suppressed: Whether it was not attempted because its recipient is suppressed.
     """
 
     leased: Leased
     result: RecipientResult
     due_at: datetime | None = None
     keep_for: timedelta = timedelta(0)
+    suppression: SuppressionPlan = NO_SUPPRESSION
+    is_suppressed: bool = False
 
     @property
     def event(self) -> EventKind:
         """The event that an application is told of."""
         if self.due_at is not None:
             return EventKind.DELAYED
+        if self.is_suppressed:
+            return EventKind.SUPPRESSED
         return EventKind.DELIVERED if self.result.outcome is Outcome.DELIVERED else EventKind.FAILED
 
     @property
@@ -77,8 +84,15 @@ def _put_off(transaction: Transaction, ending: Ending, due_at: datetime) -> list
 def _retire(transaction: Transaction, ending: Ending) -> list[NewEvent]:
     entry = ending.leased.entry
     before = transaction.queue.attempts(entry.id)[:-1] if entry.attempts > 1 and ending.keep_for else ()
+    added = None
+    if ending.event is EventKind.DELIVERED:
+        transaction.suppressions.forget_failures(entry.forward_path)
+    else:
+        added = carry_out(transaction, entry, ending.result, ending.suppression)
+    told = [] if added is None else [events.suppression_changed(added, "added")]
     return [
         events.attempt_finished(entry, ending.attempt, None),
+        *told,
         *retire(
             transaction,
             entry,
@@ -87,6 +101,7 @@ def _retire(transaction: Transaction, ending: Ending) -> list[NewEvent]:
             attempts=(*before, ending.attempt),
             keep_for=ending.keep_for,
             token=ending.leased.token,
+            is_suppressing=added is not None,
         ),
     ]
 
@@ -100,6 +115,7 @@ def retire(
     attempts: Sequence[Attempt],
     keep_for: timedelta,
     token: int | None = None,
+    is_suppressing: bool = False,
 ) -> list[NewEvent]:
     """Take an entry out of the queue.
 
@@ -111,6 +127,7 @@ def retire(
         attempts: The history that is kept.
         keep_for: How long; zero keeps nothing.
         token: Of the lease; None takes the entry whoever holds it.
+        is_suppressing: Whether the recipient was put on the suppression list because of it.
 
     Returns:
         The events that tell of it, to be recorded in this unit.
@@ -121,6 +138,6 @@ def retire(
         transaction.retired.add(Retired(entry, event, is_success, transaction.now, until, tuple(attempts)))
     transaction.queue.remove(entry.id, token)
     return [
-        events.outgoing(entry, event, result),
+        events.outgoing(entry, event, result, is_suppressing=is_suppressing),
         events.entry_retired(entry, event, is_success=is_success, is_kept=is_kept),
     ]

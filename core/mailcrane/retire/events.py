@@ -10,6 +10,7 @@ from typing import Any
 
 from mailcrane.model.delivery import Attempt, Entry, RecipientResult
 from mailcrane.model.event import EventKind, NewEvent
+from mailcrane.model.suppression import Suppression
 
 
 def outgoing_data(
@@ -38,10 +39,12 @@ def outgoing_data(
     }
 
 
-def outgoing(entry: Entry, kind: EventKind, result: RecipientResult | None) -> NewEvent:
+def outgoing(
+    entry: Entry, kind: EventKind, result: RecipientResult | None, *, is_suppressing: bool = False
+) -> NewEvent:
     """Return the event of one of the kinds that become webhooks, for an attempt's result."""
     told = None if kind is EventKind.DELIVERED else result
-    return NewEvent(entry.account, kind, entry.id, outgoing_data(entry, told))
+    return NewEvent(entry.account, kind, entry.id, outgoing_data(entry, told, is_suppressing=is_suppressing))
 
 
 def attempt_finished(entry: Entry, attempt: Attempt, due_at: datetime | None) -> NewEvent:
@@ -83,3 +86,22 @@ def entry_retired(entry: Entry, event: str, *, is_success: bool, is_kept: bool) 
         "forward_path": str(entry.forward_path),
     }
     return NewEvent(entry.account, EventKind.ENTRY_RETIRED, entry.id, data)
+
+
+def suppression_changed(suppression: Suppression, change: str, *, by: str = "") -> NewEvent:
+    """Return the event of a list that was changed; ``change`` is ``added`` or ``removed``."""
+    evidence = suppression.evidence
+    data = {
+        "change": change,
+        "address": suppression.original_address,
+        "base_address": suppression.base_address,
+        "reason": suppression.reason,
+        "origin": str(suppression.origin),
+        "is_manual": suppression.is_manual,
+        "code": evidence.code,
+        "enhanced_code": evidence.enhanced_status_code,
+        "by": by,
+    }
+    # In the timeline of the entry that failed stands that it did this, not that it was undone.
+    entry_id = evidence.entry_id if change == "added" else 0
+    return NewEvent(suppression.account, EventKind.SUPPRESSION_CHANGED, entry_id, data)

@@ -36,6 +36,7 @@ from mailcrane.queue.scheduler import Scheduler
 from mailcrane.receive.idempotency import IdempotencyKeys
 from mailcrane.receive.incoming import IncomingReceiver
 from mailcrane.receive.submission import SubmissionReceiver
+from mailcrane.retire.suppression import SuppressionLists
 from mailcrane.run import listeners
 from mailcrane.run.catcher import Catcher
 from mailcrane.session.login import Logins
@@ -115,6 +116,7 @@ class Server:
         services.submissions = self.submissions
         services.idempotency = self._idempotency
         services.logins = self.logins
+        services.suppressions = SuppressionLists(store)
         services.http = self.http_client
         if services.resolver is None:
             services.resolver = make_resolver(static.dns)

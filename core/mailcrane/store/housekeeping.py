@@ -13,6 +13,8 @@ STAGED_KEPT: Final = timedelta(hours=1)
 CHANGES_KEPT: Final = timedelta(days=30)
 EVENTS_KEPT: Final = timedelta(days=30)
 IDEMPOTENCY_KEYS_KEPT: Final = 500_000
+FAILURES_COUNTED: Final = timedelta(days=90)
+"""Failures in a row are counted for so long after the last one: three in a year say nothing of an address."""
 _STEP: Final = 500
 
 
@@ -20,9 +22,9 @@ async def sweep(store: Store) -> int:
     """Remove what is kept no longer, in small units; returns how many rows. To be run hourly, and at start.
 
     That is: retired entries and calls past their time, staged content that nothing was added to for an hour, content
-    without references, expunged messages, changes and events older than 30 days, keys of calls older than a day and
-    beyond an account's newest 500,000, and what removed accounts left. A plugin that has not been told of an event by
-    then misses it, and `mailcrane.plugin.notify` tells of that.
+    without references, expunged messages, changes and events older than 30 days, failures in a row that ended 90 days
+    ago, keys of calls older than a day and beyond an account's newest 500,000, and what removed accounts left. A plugin
+    that has not been told of an event by then misses it, and `mailcrane.plugin.notify` tells of that.
     """
     steps: tuple[Callable[[Transaction], int], ...] = (
         lambda tx: tx.retired.purge(tx.now, limit=_STEP),
@@ -33,6 +35,7 @@ async def sweep(store: Store) -> int:
         lambda tx: tx.events.purge(tx.now - EVENTS_KEPT, limit=_STEP),
         lambda tx: tx.idempotency.purge(tx.now, limit=_STEP),
         lambda tx: tx.idempotency.trim(keep=IDEMPOTENCY_KEYS_KEPT, limit=_STEP),
+        lambda tx: tx.suppressions.purge_failures(tx.now - FAILURES_COUNTED, limit=_STEP),
         lambda tx: int(tx.configuration.purge_removed(limit=_STEP)),
     )
     total = 0

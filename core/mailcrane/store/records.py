@@ -11,6 +11,7 @@ from mailcrane.model.address import Mailbox, ReversePath
 from mailcrane.model.delivery import Attempt, Entry
 from mailcrane.model.event import Event
 from mailcrane.model.message import ContentInfo
+from mailcrane.model.suppression import Suppression, SuppressionEvidence, SuppressionOrigin
 from mailcrane.model.webhook import WebhookCall, WebhookTarget
 
 CHUNK_OCTETS = 256 * 1024
@@ -245,12 +246,14 @@ class Leased(Struct, frozen=True):
         token: To be given with every result; an old one changes nothing.
         attempt: The one under way or, for an entry that is taken up again after its outcome was stored, that one.
         begun_due_at: When the attempt that has begun was due; None where it had begun before.
+        suppression: What the account's suppression list had for the forward-path when the attempt began.
     """
 
     entry: Entry
     token: int
     attempt: Attempt
     begun_due_at: datetime | None = None
+    suppression: Suppression | None = None
 
 
 class Begun(Struct, frozen=True):
@@ -286,6 +289,25 @@ class RetiredFilter(Struct, frozen=True):
     retired_before: datetime | None = None
     before_id: int = 0
     limit: int = 100
+
+
+# --- suppression ------------------------------------------------------------------------------------------------
+
+
+class NewSuppression(Struct, frozen=True):
+    """An address to be put on a list; the fields mean what they mean in `Suppression`.
+
+    Attributes:
+        created_at: None for now.
+    """
+
+    account: str
+    address: Mailbox
+    reason: str
+    origin: SuppressionOrigin
+    is_manual: bool = False
+    evidence: SuppressionEvidence = SuppressionEvidence()
+    created_at: datetime | None = None
 
 
 # --- events and webhooks ----------------------------------------------------------------------------------------

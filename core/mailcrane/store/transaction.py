@@ -15,6 +15,7 @@ from mailcrane.store.repository.idempotency import IdempotencyRepository
 from mailcrane.store.repository.plugin_data import PluginDataRepository
 from mailcrane.store.repository.queue import QueueRepository
 from mailcrane.store.repository.retired import RetiredRepository
+from mailcrane.store.repository.suppressions import SuppressionsRepository
 from mailcrane.store.repository.webhooks import WebhooksRepository
 from mailcrane.store.sql import EPOCH, SQL, to_us
 
@@ -43,6 +44,7 @@ class Transaction:
         self.hold_rules = HoldRulesRepository(sql, self, accounts)
         self.queue = QueueRepository(sql, self, accounts, self.content, self.hold_rules)
         self.retired = RetiredRepository(sql, accounts)
+        self.suppressions = SuppressionsRepository(sql, self, accounts)
         self.events = EventsRepository(sql, self, accounts)
         self.idempotency = IdempotencyRepository(sql, self, accounts)
         self.webhooks = WebhooksRepository(sql, self, accounts)

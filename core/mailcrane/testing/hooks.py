@@ -16,6 +16,7 @@ from mailcrane.model.event import Event, EventKind
 from mailcrane.model.receive import Assessment, Judgement, LocalDestination, ReceivedMessage, Recipient, Verdict
 from mailcrane.model.reply import Reply
 from mailcrane.model.retired import Retired
+from mailcrane.model.suppression import FailureCause, Suppression
 from mailcrane.plugin.base import Plugin
 from mailcrane.plugin.caller import HookCaller, Notify
 from mailcrane.plugin.context import PluginServices
@@ -134,6 +135,8 @@ def _made(argument: str, hook: str) -> Any:
         "entry": entry,
         "result": deferred,
         "due_at": START + timedelta(minutes=8),
+        "suppression": Suppression(1, "me", "you@example.org", "you@example.org", START),
+        "cause": FailureCause.UNCLEAR,
         "content": message.content,
         "transport": "direct",
         "delivery": Delivery("1-1", (entry,), entry.reverse_path, BytesContent(MADE_MESSAGE)),

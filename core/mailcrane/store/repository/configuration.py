@@ -108,6 +108,7 @@ class ConfigurationRepository:
             ("dead_letters", "number"),
             ("plugin_positions", "account_id"),
             ("folders", "id"),
+            ("suppressions", "id"),
         ):
             rows = self._sql.rows(f"SELECT {key} FROM {table} WHERE account_id = ? LIMIT ?", (account_id, limit))
             if table == "retired":

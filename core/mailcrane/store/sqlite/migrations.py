@@ -177,6 +177,23 @@ MIGRATIONS: Final = (
         ),
         is_compatible=True,
     ),
+    Migration(
+        4,
+        (
+            # --- suppression ---
+            """CREATE TABLE suppressions (
+                id INTEGER PRIMARY KEY AUTOINCREMENT, account_id INTEGER NOT NULL, base_address TEXT NOT NULL,
+                original_address TEXT NOT NULL, created_at INTEGER NOT NULL, is_manual INTEGER NOT NULL,
+                reason TEXT NOT NULL, origin TEXT NOT NULL, evidence BLOB NOT NULL)""",
+            "CREATE UNIQUE INDEX suppressions_base ON suppressions (account_id, base_address)",
+            "CREATE INDEX suppressions_page ON suppressions (account_id, id)",
+            """CREATE TABLE recipient_failures (
+                destination TEXT NOT NULL, forward_local TEXT NOT NULL, in_a_row INTEGER NOT NULL,
+                last_at INTEGER NOT NULL, PRIMARY KEY (destination, forward_local)) WITHOUT ROWID""",
+            "CREATE INDEX recipient_failures_last ON recipient_failures (last_at)",
+        ),
+        is_compatible=True,
+    ),
 )
 
 
