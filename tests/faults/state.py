@@ -20,7 +20,7 @@ from mailcrane.model.delivery import Attempt, Entry, Outcome
 from mailcrane.model.event import OUTGOING_EVENT_KINDS, Event, EventKind
 from mailcrane.model.retired import Retired
 from mailcrane.model.webhook import RetiredCall, WebhookCall
-from mailcrane.store.records import CallFilter, QueueFilter, RetiredFilter
+from mailcrane.store.records import CallFilter, QueueFilter, RetiredCallFilter, RetiredFilter
 from mailcrane.store.sqlite import open_sqlite
 from mailcrane.store.transaction import Transaction
 from peers import Receiver, Sink
@@ -117,7 +117,7 @@ def _read(transaction: Transaction) -> State:
         state.events += transaction.events.feed(account, 0, _ALL)
     state.pending = {event.id for event in transaction.events.outgoing_pending(_ALL)}
     state.calls = transaction.webhooks.list(CallFilter(limit=_ALL))
-    state.retired_calls = transaction.webhooks.retired_list(CallFilter(limit=_ALL))
+    state.retired_calls = transaction.webhooks.retired_list(RetiredCallFilter(limit=_ALL))
     state.behind = list(transaction.events.accounts_behind("witness"))
     state.dead = {letter.event.id for letter in transaction.events.dead("witness", limit=_ALL)}
     return state

@@ -28,6 +28,8 @@ from mailcrane.queue.scheduler import Scheduler
 from mailcrane.store.errors import VersionChanged
 from mailcrane.store.store import Store
 from mailcrane.store.transaction import Transaction
+from mailcrane.webhook.attempt import HTTPPoster
+from mailcrane.webhook.dispatcher import Dispatcher
 
 _log = get_log(__name__)
 
@@ -55,6 +57,8 @@ class Administration:
         notifier: Tells plugins of events; None where no server runs.
         hooks: Of the plugins that run; None where no server runs.
         scheduler: Delivers what is in the queue; None where no server runs.
+        dispatcher: Makes webhook calls of events; None where no server runs.
+        poster: Posts webhooks; None where no server runs.
     """
 
     def __init__(
@@ -69,6 +73,8 @@ class Administration:
         notifier: Notifier | None = None,
         hooks: Hooks | None = None,
         scheduler: Scheduler | None = None,
+        dispatcher: Dispatcher | None = None,
+        poster: HTTPPoster | None = None,
     ) -> None:
         self.store = store
         self.static = static
@@ -78,6 +84,8 @@ class Administration:
         self.notifier = notifier
         self.hooks = hooks
         self.scheduler = scheduler
+        self.dispatcher = dispatcher
+        self.poster = poster
         self._reload = reload
 
     def acting_as(self, actor: str) -> Administration:

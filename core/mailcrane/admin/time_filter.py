@@ -56,6 +56,20 @@ def parse_duration(text: str) -> timedelta:
     return sign * total
 
 
+def parse_instant(text: str, now: datetime) -> datetime:
+    """Read an instant: RFC 3339, or how long ago it was, such as ``2h``.
+
+    Raises:
+        AdminError: it is neither.
+    """
+    try:
+        at = datetime.fromisoformat(text)
+    except ValueError:
+        return now - parse_duration(text)
+    # Without an offset it is the time of the machine.
+    return at if at.tzinfo is not None else at.astimezone()
+
+
 def parse_time_filter(text: str, now: datetime) -> TimeBounds:
     """Read a condition on an instant; an empty text has none.
 

@@ -6,18 +6,17 @@ answers look-ups over them. Domains are A-labels in lower case; addresses are as
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
+from mailcrane.model.event import OUTGOING_EVENT_KINDS
 from mailcrane.model.webhook import WebhookMode
 from mailcrane.observe.secret import NO_SECRET, Secret
 
 DKIMAlgorithm = Literal["rsa", "ed25519"]
 DKIMCanonicalization = Literal["relaxed/relaxed", "relaxed/simple", "simple/relaxed", "simple/simple"]
-OutgoingEventName = Literal[
-    "delivered", "suppressed", "delayed", "failed", "relayed", "expanded", "canceled", "unrecognized"
-]
 
 DEFAULT_SIGNED_FIELDS = (
     "From",
@@ -54,6 +53,13 @@ class Route(Struct, frozen=True, forbid_unknown_fields=True):
     ] = 0
 
 
+class RetiringSecret(Struct, frozen=True, forbid_unknown_fields=True):
+    """A signing secret that has a successor, and signs beside it until the receiver knows that."""
+
+    secret: Annotated[Secret, Meta(description="The secret, `whsec_…`.")]
+    until: Annotated[datetime, Meta(tz=True, description="When it signs no longer, such as `2026-03-01T00:00:00Z`.")]
+
+
 class Webhook(Struct, frozen=True, forbid_unknown_fields=True):
     """Where an account's events are posted to."""
 
@@ -66,15 +72,28 @@ class Webhook(Struct, frozen=True, forbid_unknown_fields=True):
         Meta(description="Standard Webhooks signing secrets, `whsec_…`, the newest first; empty does not sign."),
     ] = ()
     events: Annotated[
-        tuple[OutgoingEventName, ...], Meta(description="Names of the events that are posted; empty posts all.")
+        tuple[str, ...],
+        Meta(
+            description="Names of the events that are posted: "
+            + ", ".join(f"`{kind}`" for kind in sorted(OUTGOING_EVENT_KINDS))
+            + ", and `<plugin>.<name>` for one of a plugin's. Empty posts all but those of plugins."
+        ),
     ] = ()
     mode: Annotated[
         WebhookMode,
         Meta(
             description="`latest`: an event takes the place of an older one of the same message that was not posted "
-            "successfully yet. `all`: every event is posted, in order."
+            "successfully yet. `all`: every event is posted, in order. `changes`: as `all`, but an event of the "
+            "kind that was posted last of the same message is left out, such as one delay after another."
         ),
     ] = "latest"
+    retiring_secrets: Annotated[
+        tuple[RetiringSecret, ...],
+        Meta(
+            description="Earlier secrets that calls are signed with as well, each until its time; "
+            "`mailcrane webhook secret rotate` puts them here."
+        ),
+    ] = ()
 
 
 class Domain(Struct, frozen=True, forbid_unknown_fields=True):

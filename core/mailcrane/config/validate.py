@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import difflib
 import re
 from collections.abc import Collection, Iterable
 from typing import TypeVar
@@ -15,6 +16,8 @@ from mailcrane.config.convert import ConfigError, join_key
 from mailcrane.config.directory import Directory
 from mailcrane.config.rows import Account, Address, Configuration, DKIMKey, Domain, Route, Webhook
 from mailcrane.model.address import AddressError, Mailbox, parse_domain
+from mailcrane.model.event import OUTGOING_EVENT_KINDS, is_plugin_kind
+from mailcrane.observe.secret import Secret
 
 _ACCOUNT_NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,62}[A-Za-z0-9])?\Z")
 _FIELD_NAME = re.compile(r"[\x21-\x39\x3b-\x7e]{1,76}\Z")
@@ -122,17 +125,32 @@ def _check_webhook(path: str, webhook: Webhook) -> None:
     if not (authorization.isascii() and authorization.isprintable()):
         raise ConfigError(f"{path}.authorization", "is not printable ASCII", 'Write it as "Bearer …" or "Basic …"')
     for index, secret in enumerate(webhook.secrets):
-        text = secret.reveal()
-        try:
-            key = base64.b64decode(text.removeprefix(_SECRET_PREFIX), validate=True)
-        except (binascii.Error, ValueError):
-            key = b""
-        if not text.startswith(_SECRET_PREFIX) or not 24 <= len(key) <= 64:
+        _check_secret(f"{path}.secrets[{index}]", secret)
+    for index, retiring in enumerate(webhook.retiring_secrets):
+        _check_secret(f"{path}.retiring_secrets[{index}].secret", retiring.secret)
+    for index, name in enumerate(webhook.events):
+        if name not in OUTGOING_EVENT_KINDS and not is_plugin_kind(name):
+            known = sorted(OUTGOING_EVENT_KINDS)
+            near = difflib.get_close_matches(name, known, n=1)
             raise ConfigError(
-                f"{path}.secrets[{index}]",
-                "is not a signing secret",
-                "Write whsec_ and then 24 to 64 octets in base64; `openssl rand -base64 32` makes some",
+                f"{path}.events[{index}]",
+                f'"{name}" is not an event',
+                f"Did you mean {near[0]}?" if near else f"Write one of {', '.join(known)}, or <plugin>.<name>",
             )
+
+
+def _check_secret(path: str, secret: Secret) -> None:
+    text = secret.reveal()
+    try:
+        key = base64.b64decode(text.removeprefix(_SECRET_PREFIX), validate=True)
+    except (binascii.Error, ValueError):
+        key = b""
+    if not text.startswith(_SECRET_PREFIX) or not 24 <= len(key) <= 64:
+        raise ConfigError(
+            path,
+            "is not a signing secret",
+            "Write whsec_ and then 24 to 64 octets in base64; `openssl rand -base64 32` makes some",
+        )
 
 
 def _address(address: Address, domains: dict[str, Domain], accounts: Collection[str], directory: Directory) -> Address:

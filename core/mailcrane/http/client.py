@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import ipaddress
+import math
 import ssl
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextvars import ContextVar
@@ -31,6 +32,7 @@ Connect = Callable[[str, int], Awaitable[trio.abc.Stream]]
 _KEEP_ALIVE_SECONDS = 5.0
 _CONNECT_SECONDS = 10.0
 _MAX_ADDRESSES = 4
+_DRAINED_OCTETS = 16384
 # A connection kept alive may be closed by the server at any moment; a second one may be as old as the first.
 _MAX_TRIES = 3
 # What is outside of ASCII or not allowed in a request target is percent-encoded; what is encoded stays.
@@ -76,6 +78,23 @@ class HTTPResponse(Struct, frozen=True):
     is_truncated: bool = False
 
 
+class _Wanted(Struct, frozen=True):
+    """What is wanted of a response.
+
+    Attributes:
+        octets: Of its body.
+        seconds: For the body, once the header is there.
+    """
+
+    octets: int
+    seconds: float = math.inf
+
+    @property
+    def drained_octets(self) -> int:
+        """How much more is read and dropped, so that the connection can be used again."""
+        return 0 if self.seconds == math.inf else _DRAINED_OCTETS
+
+
 class GuardedClient:
     """A client with a pool of connections. Use it from any task; close it with `aclose`."""
 
@@ -116,15 +135,23 @@ class GuardedClient:
         body: bytes,
         timeout: float = 60.0,  # noqa: ASYNC109 - bounds the whole, over tries, and has its own error
         max_response_octets: int = 65536,
+        body_seconds: float = math.inf,
     ) -> HTTPResponse:
         """Post a body.
 
         A connection kept alive that turns out to be closed is replaced and the request sent again.
 
+        Args:
+            body_seconds: How long the body of the response is waited for, once its header is there. What has come by
+                then, or until the connection was lost, is its beginning: the server has said what it has to say with
+                its status. Infinity takes only a response that is whole.
+
         Raises:
             HTTPClientError: there is no response. Redirects and errors of the server are responses.
         """
-        return await self._request("POST", url, headers, body, seconds=timeout, limit=max_response_octets)
+        return await self._request(
+            "POST", url, headers, body, _Wanted(max_response_octets, body_seconds), seconds=timeout
+        )
 
     async def get(
         self,
@@ -139,14 +166,14 @@ class GuardedClient:
         Raises:
             HTTPClientError: there is no response. Redirects and errors of the server are responses.
         """
-        return await self._request("GET", url, headers or {}, b"", seconds=timeout, limit=max_response_octets)
+        return await self._request("GET", url, headers or {}, b"", _Wanted(max_response_octets), seconds=timeout)
 
     async def aclose(self) -> None:
         """Close all connections."""
         await self._pool.aclose()
 
     async def _request(
-        self, method: str, url: str, headers: Mapping[str, str], body: bytes, *, seconds: float, limit: int
+        self, method: str, url: str, headers: Mapping[str, str], body: bytes, wanted: _Wanted, *, seconds: float
     ) -> HTTPResponse:
         target, host = parse_url(url)
         fields = [(b"Host", host)]
@@ -155,11 +182,11 @@ class GuardedClient:
         if body or method == "POST":
             fields.append((b"Content-Length", b"%d" % len(body)))
         with trio.move_on_after(seconds):
-            return await self._try(method, target, fields, body, limit)
+            return await self._try(method, target, fields, body, wanted)
         raise RequestTimedOut(f"no response within {seconds:g} s")
 
     async def _try(
-        self, method: str, target: httpcore.URL, headers: list[tuple[bytes, bytes]], body: bytes, limit: int
+        self, method: str, target: httpcore.URL, headers: list[tuple[bytes, bytes]], body: bytes, wanted: _Wanted
     ) -> HTTPResponse:
         tries = 0
         while True:
@@ -175,7 +202,7 @@ class GuardedClient:
                 if tries < _MAX_TRIES and not _is_fresh.get():
                     continue
                 raise ResponseFailed(_words(error)) from None
-            return await _read(response, limit)
+            return await _read(response, wanted)
 
 
 async def resolve_by_system(host: str) -> list[str]:
@@ -224,20 +251,24 @@ def parse_url(url: str) -> tuple[httpcore.URL, bytes]:
     return target, shown.encode("ascii")
 
 
-async def _read(response: httpcore.Response, limit: int) -> HTTPResponse:
-    body = bytearray()
+async def _read(response: httpcore.Response, wanted: _Wanted) -> HTTPResponse:
+    body, limit, is_whole = bytearray(), wanted.octets, False
     try:
-        async with contextlib.aclosing(_chunks(response)) as chunks:
-            async for chunk in chunks:
-                body += chunk
-                if len(body) > limit:
-                    break
+        with trio.move_on_after(wanted.seconds):
+            async with contextlib.aclosing(_chunks(response)) as chunks:
+                async for chunk in chunks:
+                    body += chunk
+                    if len(body) > limit + wanted.drained_octets:
+                        break
+                else:
+                    is_whole = True
     except (httpcore.NetworkError, httpcore.RemoteProtocolError) as error:
-        raise ResponseFailed(f"the response is not whole: {_words(error)}") from None
+        if wanted.seconds == math.inf:
+            raise ResponseFailed(f"the response is not whole: {_words(error)}") from None
     finally:
         await response.aclose()
     headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in response.headers}
-    return HTTPResponse(response.status, headers, bytes(body[:limit]), len(body) > limit)
+    return HTTPResponse(response.status, headers, bytes(body[:limit]), len(body) > limit or not is_whole)
 
 
 def _chunks(response: httpcore.Response) -> Any:

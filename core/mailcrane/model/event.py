@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import enum
+import re
 from datetime import datetime
-from typing import Any
+from typing import Any, Protocol
 
 from msgspec import Struct
 
@@ -12,7 +13,8 @@ from msgspec import Struct
 class EventKind(enum.StrEnum):
     """Every kind of event, and who is told.
 
-    The last eight are the wire's names (an application sees them in its webhooks); the others are ours.
+    The last eight are the wire's names (an application sees them in its webhooks); the others are ours. The kinds of
+    plugins, ``<plugin>.<name>``, are members too, made when they are met; they are compared with ``==``.
     """
 
     MESSAGE_STORED = "message_stored"
@@ -32,6 +34,27 @@ class EventKind(enum.StrEnum):
     EXPANDED = "expanded"
     CANCELED = "canceled"
     UNRECOGNIZED = "unrecognized"
+
+    @classmethod
+    def _missing_(cls, value: object) -> EventKind | None:
+        if not isinstance(value, str) or not is_plugin_kind(value):
+            return None
+        kind = str.__new__(cls, value)
+        kind._name_ = kind._value_ = value
+        return kind
+
+
+_PLUGIN_KIND = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}\.[a-z0-9][a-z0-9_.-]{0,63}\Z")
+
+
+def is_plugin_kind(name: str) -> bool:
+    """Whether a name is that of a plugin's kind of event: the plugin's name, a dot, and its own."""
+    return _PLUGIN_KIND.match(name) is not None
+
+
+def is_outgoing(kind: EventKind) -> bool:
+    """Whether webhooks may be made of events of a kind."""
+    return kind in OUTGOING_EVENT_KINDS or is_plugin_kind(kind)
 
 
 OUTGOING_EVENT_KINDS = frozenset(
@@ -78,3 +101,34 @@ class Event(Struct, frozen=True):
     at: datetime
     entry_id: int = 0
     data: dict[str, Any] = {}
+
+
+class EventType(Struct, frozen=True):
+    """A kind of event that a plugin records.
+
+    Attributes:
+        name: ``<plugin>.<name>``: the plugin's own name, a dot, and lower case letters, digits and ``_.-``.
+        description: When it is recorded, for people.
+    """
+
+    name: str
+    description: str = ""
+
+
+class EventService(Protocol):
+    """Records events of plugins; plugins reach it through their context."""
+
+    async def record(self, kind: str, *, account: str, entry_id: int, data: dict[str, Any]) -> Event:
+        """Record an event; when this returns it survives a power cut.
+
+        Args:
+            kind: The whole name, ``<plugin>.<name>``.
+            account: In whose feed; may be empty where there is an entry, whose account it is then.
+            entry_id: The queue entry that it is about, queued or kept; 0 for none.
+            data: JSON-compatible.
+
+        Raises:
+            LookupError: there is no such kind, account or entry.
+            ValueError: the data is not JSON.
+        """
+        ...

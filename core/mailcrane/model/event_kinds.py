@@ -126,6 +126,7 @@ EVENT_KINDS: dict[EventKind, KindDescription] = {
             "attempts": "How many there were.",
             "superseded_by": "Id of the event whose call took its place; empty otherwise.",
             "is_disabling": "Whether the receiver said that it is gone for good.",
+            "canceled_by": "Who canceled it; empty otherwise.",
         },
     ),
     EventKind.CONFIGURATION_CHANGED: KindDescription(

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from msgspec import Struct
 
-WebhookMode = Literal["latest", "all"]
+WebhookMode = Literal["latest", "all", "changes"]
 
 
 class WebhookTarget(Struct, frozen=True):
@@ -17,9 +17,11 @@ class WebhookTarget(Struct, frozen=True):
         url: http or https.
         authorization: Value of the ``Authorization`` header; empty for none.
         secrets: Standard Webhooks signing secrets, ``whsec_<base64>``; the first is the newest; empty does not sign.
-        events: Wire names of the events that are posted; empty means all.
+        events: Names of the events that are posted; empty means all of the wire's own. Events of plugins are posted
+            only where they are named.
         mode: ``latest``: a newer event of the same entry ends calls that were not successful yet; ``all``: every
-            event is posted, those of one entry one after another.
+            event is posted, those of one entry one after another; ``changes``: like ``all``, without events of the
+            kind that was posted last of the same entry.
     """
 
     url: str
@@ -60,6 +62,7 @@ class WebhookCall(Struct, frozen=True):
         event: The wire's name of the event.
         payload: The exact JSON text that is posted.
         attempts: How many were begun.
+        is_under_way: Whether one is being made, as far as the store knows.
     """
 
     id: int
@@ -73,13 +76,22 @@ class WebhookCall(Struct, frozen=True):
     due_at: datetime
     attempts: int = 0
     results: tuple[CallResult, ...] = ()
+    is_under_way: bool = False
 
 
 class RetiredCall(Struct, frozen=True):
-    """A call that succeeded, failed for the last time, was canceled or was superseded."""
+    """A call that succeeded, failed for the last time, was canceled or was superseded.
+
+    Attributes:
+        superseded_by: Id of the call that took its place; 0 for none.
+        has_authorization: Whether it carried an ``Authorization`` header, whose value is not kept.
+        is_dead: Whether it was given up after its last attempt, and neither replayed nor acknowledged since.
+    """
 
     call: WebhookCall
     is_success: bool
     superseded_by: int
     retired_at: datetime
     keep_until: datetime
+    has_authorization: bool = False
+    is_dead: bool = False

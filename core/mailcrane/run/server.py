@@ -50,6 +50,7 @@ from mailcrane.transport.registry import open_transports
 from mailcrane.webhook.attempt import HTTPPoster
 from mailcrane.webhook.caller import WebhookCaller
 from mailcrane.webhook.dispatcher import Dispatcher
+from mailcrane.webhook.trouble import watch_trouble
 
 log = get_log(__name__)
 
@@ -139,6 +140,8 @@ class Server:
         self.web.check(static)
         self._web_sockets: dict[str, list[trio.SocketListener]] = {}
         self._notifier = Notifier(store, hooks)
+        self._dispatcher = Dispatcher(store=store, hooks=hooks, directory=self.directory, clock=clock)
+        self._poster: HTTPPoster | None = None
         self.scheduler: Scheduler | None = None
         self.ready = trio.Event()
         self._stop = trio.Event()
@@ -191,6 +194,8 @@ class Server:
             notifier=self._notifier,
             hooks=self.host.hooks,
             scheduler=self.scheduler,
+            dispatcher=self._dispatcher,
+            poster=self._poster,
         )
 
     async def run(
@@ -226,6 +231,7 @@ class Server:
                 client = self.http_client()
                 stack.push_async_callback(client.aclose)
                 poster = client
+            self._poster = poster
             self.scheduler = scheduler = Scheduler(
                 store=self.store,
                 hooks=hooks,
@@ -244,13 +250,13 @@ class Server:
                 worker=worker,
                 clock=self.clock,
             )
-            dispatcher = Dispatcher(store=self.store, hooks=hooks, directory=self.directory, clock=self.clock)
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self.store.watch)
                 nursery.start_soon(self._follow_configuration)
                 nursery.start_soon(self._keep_house)
                 await nursery.start(self._notifier.run)
-                await nursery.start(dispatcher.run)
+                await nursery.start(self._dispatcher.run)
+                nursery.start_soon(watch_trouble, self.store, self.directory, self.health)
                 if control_path:
                     await nursery.start(serve_control, self.administration(), control_path)
                 async with trio.open_nursery() as calling:

@@ -9,6 +9,7 @@ from typing import Final
 from mailcrane.store.store import Store
 from mailcrane.store.transaction import Transaction
 
+CALLS_OF_REMOVED_KEPT: Final = timedelta(days=7)
 STAGED_KEPT: Final = timedelta(hours=1)
 CHANGES_KEPT: Final = timedelta(days=30)
 EVENTS_KEPT: Final = timedelta(days=30)
@@ -25,6 +26,8 @@ async def sweep(store: Store) -> int:
     without references, expunged messages, changes and events older than 30 days, failures in a row that ended 90 days
     ago, keys of calls older than a day and beyond an account's newest 500,000, and what removed accounts left. A plugin
     that has not been told of an event by then misses it, and `mailcrane.plugin.notify` tells of that.
+
+    Webhook calls of removed accounts are retired and kept for 7 days: somebody may ask what became of them.
     """
     steps: tuple[Callable[[Transaction], int], ...] = (
         lambda tx: tx.retired.purge(tx.now, limit=_STEP),
@@ -36,6 +39,7 @@ async def sweep(store: Store) -> int:
         lambda tx: tx.idempotency.purge(tx.now, limit=_STEP),
         lambda tx: tx.idempotency.trim(keep=IDEMPOTENCY_KEYS_KEPT, limit=_STEP),
         lambda tx: tx.suppressions.purge_failures(tx.now - FAILURES_COUNTED, limit=_STEP),
+        lambda tx: tx.webhooks.retire_removed(keep=CALLS_OF_REMOVED_KEPT, limit=_STEP),
         lambda tx: int(tx.configuration.purge_removed(limit=_STEP)),
     )
     total = 0

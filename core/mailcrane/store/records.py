@@ -352,9 +352,34 @@ class LeasedCall(Struct, frozen=True):
 
 
 class CallFilter(Struct, frozen=True):
-    """Which calls are listed: those that meet every condition that is given.
+    """Which queued calls are listed: those that meet every condition that is given, by id or by due time.
 
     Attributes:
+        is_by_due: Whether they are listed by due time; ids are in the order in which calls were queued.
+        after_id: The page after this call.
+        after_due_at: The due time of that call, where they are listed by it.
+    """
+
+    ids: tuple[int, ...] = ()
+    account: str | None = None
+    event: str | None = None
+    entry_id: int | None = None
+    submitted_after: datetime | None = None
+    submitted_before: datetime | None = None
+    due_after: datetime | None = None
+    due_before: datetime | None = None
+    is_by_due: bool = False
+    is_descending: bool = False
+    after_id: int = 0
+    after_due_at: datetime | None = None
+    limit: int = 100
+
+
+class RetiredCallFilter(Struct, frozen=True):
+    """Which retired calls are listed: those that meet every condition that is given, by id.
+
+    Attributes:
+        is_dead: Only those that were given up, or only others.
         after_id: The page after this call.
     """
 
@@ -362,5 +387,12 @@ class CallFilter(Struct, frozen=True):
     account: str | None = None
     event: str | None = None
     entry_id: int | None = None
+    is_success: bool | None = None
+    is_dead: bool | None = None
+    submitted_after: datetime | None = None
+    submitted_before: datetime | None = None
+    retired_after: datetime | None = None
+    retired_before: datetime | None = None
+    is_descending: bool = False
     after_id: int = 0
     limit: int = 100

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Mapping
 from typing import Any
@@ -53,6 +54,7 @@ class FakeReceiver:
         body: bytes,
         timeout: float = 60.0,  # noqa: ASYNC109 - the protocol has it
         max_response_octets: int = 65536,
+        body_seconds: float = math.inf,
     ) -> HTTPResponse:
         """Take a call."""
         self.calls.append(Posted(url, dict(headers), body))

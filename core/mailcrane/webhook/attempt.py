@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import math
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 from http import HTTPStatus
@@ -16,6 +17,8 @@ from mailcrane.webhook.signature import signature_headers
 
 TIMEOUT_SECONDS = 60.0
 RESPONSE_OCTETS = 512
+# What a receiver answers is its status. What it says besides is kept as far as it says it at once.
+RESPONSE_SECONDS = 2.0
 
 _USER_AGENT = f"mailcrane/{mailcrane.__version__} (webhook)"
 _KNOWN_CODES = frozenset(int(status) for status in HTTPStatus)
@@ -32,6 +35,7 @@ class HTTPPoster(Protocol):
         body: bytes,
         timeout: float = 60.0,  # noqa: ASYNC109 - the client bounds the whole request and has an error for it
         max_response_octets: int = 65536,
+        body_seconds: float = math.inf,
     ) -> HTTPResponse:
         """Post a body; raises `HTTPClientError` when there is no response."""
         ...

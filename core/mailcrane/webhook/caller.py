@@ -1,15 +1,15 @@
 """The loop that finds webhook calls that are due and makes them.
 
-It waits until something is due or the topic ``webhooks`` is woken, leases what is due as far as there is room, and
+It waits until something is due or the topic ``webhooks`` is woken, leases what is due as far as there are slots, and
 starts one task per call. A lease counts the attempt and sets the next due time, so that a crash is a failed attempt.
 """
 
 from __future__ import annotations
 
 import functools
-from collections import Counter
 from datetime import timedelta
 
+import msgspec
 import trio
 
 from mailcrane.config.static import WebhooksConfig
@@ -25,6 +25,7 @@ from mailcrane.store.store import Store
 from mailcrane.store.transaction import Transaction
 from mailcrane.webhook.attempt import (
     RESPONSE_OCTETS,
+    RESPONSE_SECONDS,
     TIMEOUT_SECONDS,
     Ending,
     HTTPPoster,
@@ -35,6 +36,8 @@ from mailcrane.webhook.attempt import (
 )
 from mailcrane.webhook.ending import DirectorySource, earlier_calls, end_call, retention
 from mailcrane.webhook.schedule import next_due_at
+from mailcrane.webhook.slots import Slots
+from mailcrane.webhook.targets import with_present_secrets
 
 log = get_log(__name__)
 
@@ -43,7 +46,12 @@ TOPIC = "webhooks"
 LEASE_SECONDS = 300.0
 INTERRUPTED = "the server was stopped"
 
+STOP_SECONDS = 3.0
+"""How long calls under way may go on once the server stops; those that are broken off are due at the next start."""
+
 _TROUBLE_SECONDS = 5.0
+# While calls are under way, those that are due are looked for so often at most: a look finds several then.
+_PAUSE_SECONDS = 0.01
 # For results that are there to be committed, once calls were interrupted.
 _SETTLE_SECONDS = 10.0
 
@@ -80,9 +88,9 @@ class WebhookCaller:
         self._stopping = trio.CancelScope()
         self._is_interrupted = False
         self._requests: set[trio.CancelScope] = set()
-        # What is under way, by call id, and by URL.
+        # What is under way, by call id.
         self._held: dict[int, LeasedCall] = {}
-        self._running: Counter[str] = Counter()
+        self._slots = Slots(config.concurrency, config.concurrency_per_url)
         # The last call that was begun for an entry and URL, until it is done: a newer one waits for it.
         self._last: dict[tuple[int, str], trio.Event] = {}
 
@@ -96,13 +104,13 @@ class WebhookCaller:
         self._stopping.cancel()
 
     async def run(
-        self, *, stop_seconds: float = 15.0, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+        self, *, stop_seconds: float = STOP_SECONDS, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
     ) -> None:
         """Make calls until `stop` is called.
 
         Args:
             stop_seconds: How long calls under way may go on after `stop`. Then they are broken off: the attempts stay
-                counted, and the calls wait for their next due time.
+                counted, and the calls are due at once, which is after the next start.
             task_status: Started when the leases of earlier runs are freed.
 
         Raises:
@@ -136,38 +144,43 @@ class WebhookCaller:
                 wait_seconds = _TROUBLE_SECONDS
             with trio.move_on_after(min(wait_seconds, LEASE_SECONDS)):
                 await self._store.wakeups.wait(TOPIC, seen=seen)
+            if self._held:
+                await trio.sleep(_PAUSE_SECONDS)
 
     async def _start_due(self, calls: trio.Nursery) -> float:
         """Start what is due and fits; returns the seconds until something may be due next."""
-        while True:
-            room = self._config.concurrency - len(self._held)
-            if room <= 0:
-                return float("inf")
-            count = await self._start_some(calls, room)
-            if not count:
-                break
-        full = [url for url, count in self._running.items() if count >= self._config.concurrency_per_url]
-        due_at = await self._store.read(lambda transaction: transaction.webhooks.next_due_at(exclude_urls=full))
+        while self._slots.free(trio.current_time()) > 0:
+            if not await self._start_some(calls):
+                return min(await self._until_due(), self._until_slots_change())
+        return self._until_slots_change()
+
+    async def _until_due(self) -> float:
+        closed = self._slots.closed()
+        due_at = await self._store.read(lambda transaction: transaction.webhooks.next_due_at(exclude_urls=closed))
         if due_at is None:
             return float("inf")
         seconds = (due_at - self._clock.now()).total_seconds()
         return seconds if seconds > 0 else _TROUBLE_SECONDS
 
-    async def _start_some(self, calls: trio.Nursery, room: int) -> int:
-        running = dict(self._running)
+    def _until_slots_change(self) -> float:
+        return max(0.0, self._slots.next_change_at() - trio.current_time())
+
+    async def _start_some(self, calls: trio.Nursery) -> int:
+        slots = self._slots
+        most, closed = slots.free(trio.current_time()), slots.closed()
 
         def lease(transaction: Transaction) -> tuple[int, list[LeasedCall]]:
             leased = transaction.webhooks.lease_due(
                 self._worker,
                 transaction.now + timedelta(seconds=LEASE_SECONDS),
-                room,
+                most,
                 next_due_at=functools.partial(
                     next_due_at,
                     now=transaction.now,
                     first_interval=timedelta(seconds=self._config.retry_interval_seconds),
                 ),
-                per_url=self._config.concurrency_per_url,
-                running=running,
+                room=slots.room,
+                exclude_urls=closed,
             )
             ready = []
             for one in leased:
@@ -191,7 +204,9 @@ class WebhookCaller:
     # --- one call ---
 
     async def _call(self, leased: LeasedCall, predecessor: trio.Event | None, done: trio.Event) -> None:
-        call = leased.call
+        call = with_present_secrets(leased.call, self._directory(), self._clock.now())
+        leased = msgspec.structs.replace(leased, call=call)
+        is_answered = False
         try:
             if predecessor is not None:
                 # A call of the same message that was superseded may still be under way.
@@ -199,6 +214,7 @@ class WebhookCaller:
                 if await self._store.read(lambda transaction: transaction.webhooks.get(call.id)) is None:
                     return
             result = await self._attempt(leased)
+            is_answered = bool(result.code)
             await self._settle(leased, result)
         except (StoreFailed, StoreClosed):
             raise
@@ -206,7 +222,7 @@ class WebhookCaller:
             # The top of an attempt. The call is made again when its lease ends.
             log.exception("a webhook call ended with an error", call=call.id)
         finally:
-            self._let_go(leased, done)
+            self._let_go(leased, done, is_answered=is_answered)
 
     async def _attempt(self, leased: LeasedCall) -> CallResult:
         call = leased.call
@@ -224,6 +240,7 @@ class WebhookCaller:
                     body=body,
                     timeout=TIMEOUT_SECONDS,
                     max_response_octets=RESPONSE_OCTETS,
+                    body_seconds=RESPONSE_SECONDS,
                 )
             except HTTPClientError as failure:
                 error = str(failure)
@@ -242,12 +259,14 @@ class WebhookCaller:
 
     async def _settle(self, leased: LeasedCall, result: CallResult) -> None:
         call = leased.call
-        ending = Ending.RETRY if result.error == INTERRUPTED else ending_of(call, result)
+        is_interrupted = result.error == INTERRUPTED
+        ending = Ending.RETRY if is_interrupted else ending_of(call, result)
         keep = retention(self._directory(), call.account)
 
         def settle(transaction: Transaction) -> bool:
             if ending is Ending.RETRY:
-                return transaction.webhooks.finish(call.id, leased.token, result)
+                due_at = transaction.now if is_interrupted else None
+                return transaction.webhooks.finish(call.id, leased.token, result, due_at)
             return end_call(transaction, leased, result, keep=keep, is_gone=ending is Ending.GONE)
 
         try:
@@ -271,7 +290,7 @@ class WebhookCaller:
         """Note a call that begins; returns the end of the call it has to wait for, and its own end."""
         call = leased.call
         self._held[call.id] = leased
-        self._running[call.target.url] += 1
+        self._slots.begin(call.id, call.target.url, trio.current_time())
         done = trio.Event()
         if not call.entry_id:
             return None, done
@@ -280,13 +299,10 @@ class WebhookCaller:
         self._last[key] = done
         return predecessor, done
 
-    def _let_go(self, leased: LeasedCall, done: trio.Event) -> None:
+    def _let_go(self, leased: LeasedCall, done: trio.Event, *, is_answered: bool) -> None:
         call = leased.call
-        if self._held.get(call.id) is leased:
-            del self._held[call.id]
-        self._running[call.target.url] -= 1
-        if not self._running[call.target.url]:
-            del self._running[call.target.url]
+        del self._held[call.id]
+        self._slots.end(call.id, trio.current_time(), is_answered=is_answered)
         done.set()
         key = (call.entry_id, call.target.url)
         if self._last.get(key) is done:

@@ -5,8 +5,9 @@ What was not dispatched when the server stopped is found again by its state; an 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
+import msgspec
 import trio
 from msgspec import Struct
 
@@ -20,8 +21,9 @@ from mailcrane.store.records import CallFilter, NewCall
 from mailcrane.store.store import Store
 from mailcrane.store.transaction import Transaction
 from mailcrane.webhook.disabled import is_disabled
-from mailcrane.webhook.ending import DirectorySource, retention, retired_event
+from mailcrane.webhook.ending import DirectorySource, is_repetition, retention, retired_event
 from mailcrane.webhook.payload import encode_payload, is_wanted, make_payload, merge_fields, merge_targets
+from mailcrane.webhook.targets import own_target
 
 log = get_log(__name__)
 
@@ -78,10 +80,40 @@ class Dispatcher:
         events = await self._store.read(lambda transaction: transaction.events.outgoing_pending(_BATCH))
         if not events:
             return 0
+        ready = await self._plan_all(events, {})
+        try:
+            await self._store.write(lambda transaction: self._queue(transaction, ready), key="webhooks")
+        except UnknownAccount as error:
+            # Its events are not pending any more once it is removed.
+            log.info("an account was removed while its webhooks were queued", account=error.account)
+        return len(events)
+
+    async def replay(self, events: Sequence[Event], urls: Mapping[str, str] | None = None) -> int:
+        """Queue new calls of recorded events, with the targets, fields and secrets of today.
+
+        Calls of one entry are made in the order of its events, and end no others. Targets that are disabled, or do not
+        want events of the kind, are left out.
+
+        Args:
+            events: At most a few hundred: they are one unit.
+            urls: Of an event's id, the only URL to call; where nothing is posted to it any more, it is the account's.
+
+        Returns:
+            How many calls were queued.
+
+        Raises:
+            UnknownAccount: the account of an event was removed meanwhile.
+        """
+        ready = await self._plan_all(events, urls or {})
+        return await self._store.write(
+            lambda transaction: sum(self._queue_replay(transaction, one) for one in ready), key="webhooks"
+        )
+
+    async def _plan_all(self, events: Sequence[Event], urls: Mapping[str, str]) -> list[_Planned]:
         planned: list[_Planned | None] = [None] * len(events)
 
         async def plan(index: int, event: Event) -> None:
-            planned[index] = await self._plan(event)
+            planned[index] = await self._plan(event, urls.get(event.id, ""))
 
         if self._hooks.select_webhooks.implementations or self._hooks.add_webhook_fields.implementations:
             async with trio.open_nursery() as nursery:
@@ -90,20 +122,16 @@ class Dispatcher:
         else:
             for index, event in enumerate(events):
                 await plan(index, event)
-        ready = [one for one in planned if one is not None]
-        try:
-            await self._store.write(lambda transaction: self._queue(transaction, ready), key="webhooks")
-        except UnknownAccount as error:
-            # Its events are not pending any more once it is removed.
-            log.info("an account was removed while its webhooks were queued", account=error.account)
-        return len(events)
+        return [one for one in planned if one is not None]
 
-    async def _plan(self, event: Event) -> _Planned:
-        own = self._own_target(event)
+    async def _plan(self, event: Event, only_url: str = "") -> _Planned:
+        own = own_target(self._directory(), event.account, self._clock.now())
         answers = [("", own)] if own is not None else []
         if self._hooks.select_webhooks.implementations:
             answers += await self._hooks.select_webhooks(event=event)
         targets = tuple(target for target in merge_targets(answers) if is_wanted(target, event))
+        if only_url:
+            targets = tuple(target for target in targets if target.url == only_url) or targets[:1]
         if not targets:
             return _Planned(event, (), "")
         payload = make_payload(event, queued_at=self._clock.now())
@@ -111,45 +139,48 @@ class Dispatcher:
             payload = merge_fields(payload, await self._hooks.add_webhook_fields(event=event, payload=payload))
         return _Planned(event, targets, encode_payload(payload))
 
-    def _own_target(self, event: Event) -> WebhookTarget | None:
-        account = self._directory().account(event.account)
-        webhook = None if account is None else account.outgoing_webhook
-        if webhook is None:
-            return None
-        return WebhookTarget(
-            webhook.url,
-            webhook.authorization.reveal(),
-            tuple(secret.reveal() for secret in webhook.secrets),
-            webhook.events,
-            webhook.mode,
-        )
-
     def _queue(self, transaction: Transaction, planned: Sequence[_Planned]) -> None:
         pending = {event.id for event in transaction.events.mark_dispatched([one.event for one in planned])}
         for one in planned:
             if one.event.id not in pending or not one.targets:
                 continue
-            event = one.event
-            calls = [
-                NewCall(
-                    event.account,
-                    event.id,
-                    event.kind.value,
-                    event.entry_id,
-                    target,
-                    one.payload,
-                    transaction.now,
-                    supersedes=target.mode == "latest",
-                )
-                for target in one.targets
-                if not is_disabled(transaction, event.account, target)
-            ]
+            calls = [call for call in _calls(transaction, one) if not is_repetition(transaction, call)]
             if not calls:
                 continue
             ended = _superseded(transaction, calls)
-            transaction.webhooks.add(calls, keep_superseded=retention(self._directory(), event.account))
+            transaction.webhooks.add(calls, keep_superseded=retention(self._directory(), one.event.account))
             if ended:
                 transaction.events.record(ended)
+
+    def _queue_replay(self, transaction: Transaction, one: _Planned) -> int:
+        calls = [
+            msgspec.structs.replace(
+                call,
+                target=msgspec.structs.replace(call.target, mode="all"),
+                supersedes=False,
+            )
+            for call in _calls(transaction, one)
+        ]
+        transaction.webhooks.add(calls)
+        return len(calls)
+
+
+def _calls(transaction: Transaction, planned: _Planned) -> list[NewCall]:
+    event = planned.event
+    return [
+        NewCall(
+            event.account,
+            event.id,
+            event.kind.value,
+            event.entry_id,
+            target,
+            planned.payload,
+            transaction.now,
+            supersedes=target.mode == "latest",
+        )
+        for target in planned.targets
+        if not is_disabled(transaction, event.account, target)
+    ]
 
 
 def _superseded(transaction: Transaction, calls: Sequence[NewCall]) -> list[NewEvent]:

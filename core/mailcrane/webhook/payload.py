@@ -11,7 +11,7 @@ from datetime import datetime, tzinfo
 from typing import Any
 from urllib.parse import urlsplit
 
-from mailcrane.model.event import Event
+from mailcrane.model.event import OUTGOING_EVENT_KINDS, Event
 from mailcrane.model.webhook import WebhookFields, WebhookTarget
 from mailcrane.observe.log import get_log
 
@@ -24,7 +24,7 @@ _ESCAPES = str.maketrans({"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u202
 
 
 def make_payload(event: Event, *, queued_at: datetime, zone: tzinfo | None = None) -> dict[str, Any]:
-    """Make the fields of an outgoing event, in the order of the wire.
+    """Make the fields of an outgoing event, in the order of the wire; a plugin's event has ``Data`` besides.
 
     Args:
         queued_at: When the call is queued.
@@ -32,7 +32,7 @@ def make_payload(event: Event, *, queued_at: datetime, zone: tzinfo | None = Non
     """
     data = event.data
     extra = data.get("extra") or {}
-    return {
+    payload: dict[str, Any] = {
         "Version": VERSION,
         "Event": event.kind.value,
         "DSN": bool(data.get("dsn", False)),
@@ -47,6 +47,9 @@ def make_payload(event: Event, *, queued_at: datetime, zone: tzinfo | None = Non
         "Error": str(data.get("error", "")),
         "Extra": {str(key): str(extra[key]) for key in sorted(extra)},
     }
+    if event.kind not in OUTGOING_EVENT_KINDS:
+        payload["Data"] = data.get("data", {})
+    return payload
 
 
 def encode_payload(payload: Mapping[str, Any]) -> str:
@@ -91,8 +94,8 @@ def merge_targets(answers: Iterable[tuple[str, WebhookTarget]]) -> tuple[Webhook
 
 
 def is_wanted(target: WebhookTarget, event: Event) -> bool:
-    """Whether a target is told of an event of that kind."""
-    return not target.events or event.kind.value in target.events
+    """Whether a target is told of an event of that kind; of a plugin's only where it names it."""
+    return event.kind in target.events or (not target.events and event.kind in OUTGOING_EVENT_KINDS)
 
 
 def merge_fields(payload: Mapping[str, Any], answers: Iterable[tuple[str, WebhookFields]]) -> dict[str, Any]:

@@ -238,6 +238,35 @@ async def test_a_response_that_drips_ends_at_the_deadline(
     assert trio.current_time() - start == pytest.approx(10)
 
 
+@pytest.mark.parametrize("end", ["drips", "is lost"])
+async def test_where_the_status_counts_the_body_is_waited_for_a_short_time(
+    peer: Peer, end: str, autojump_clock: trio.testing.MockClock
+) -> None:
+    header = b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n"
+    peer.handler = answer_with(header, *[b"H"] * (90 if end == "drips" else 3), pause=1)
+    start = trio.current_time()
+    response = await peer.client().post("http://hook.example/", headers={}, body=b"x", body_seconds=5.5)
+    assert (response.status, response.is_truncated) == (200, True)
+    assert 2 <= len(response.body) <= 5
+    assert trio.current_time() - start < 10
+
+
+async def test_what_is_more_than_wanted_but_not_much_does_not_cost_the_connection(peer: Peer) -> None:
+    async def answer_at_length(peer: Peer, stream: trio.abc.Stream) -> None:
+        while await peer.read_request(stream):
+            await stream.send_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2000\r\n\r\n" + b"x" * 2000)
+
+    peer.handler = answer_at_length
+    client = peer.client()
+    for _ in range(2):
+        response = await client.post(
+            "http://hook.example/", headers={}, body=b"x", max_response_octets=512, body_seconds=5
+        )
+        assert (len(response.body), response.is_truncated) == (512, True)
+    assert len(peer.connected) == 1
+    await client.aclose()
+
+
 async def test_a_dropped_keep_alive_connection_is_replaced(peer: Peer) -> None:
     async def answer_once(peer: Peer, stream: trio.abc.Stream) -> None:
         await peer.read_request(stream)

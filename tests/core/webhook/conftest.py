@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from datetime import timedelta
 from typing import Any
@@ -62,6 +63,7 @@ class FakeClient:
         body: bytes,
         timeout: float = 60.0,  # noqa: ASYNC109 - the client's signature
         max_response_octets: int = 65536,
+        body_seconds: float = math.inf,
     ) -> HTTPResponse:
         self.posted.append(Posted(trio.current_time(), url, dict(headers), body))
         act = self.acts.pop(0) if self.acts else 200

@@ -7,6 +7,7 @@ import json
 from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
+import standardwebhooks
 
 from mailcrane.model.event import EventKind
 from mailcrane.model.webhook import WebhookCall, WebhookFields, WebhookTarget
@@ -118,6 +119,18 @@ def test_a_signature_is_the_one_of_standard_webhooks() -> None:
         "webhook-timestamp": "1614265330",
         "webhook-signature": "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=",
     }
+
+
+def test_the_official_library_takes_a_signature_of_any_of_several_secrets() -> None:
+    secrets = ["whsec_" + base64.b64encode(bytes([number] * 32)).decode() for number in range(3)]
+    body = encode_payload(make_payload(made_event(data={"subject": "für <dich>"}), queued_at=START)).encode()
+    headers = signature_headers("evt_1_1_a", body, secrets, at=datetime.now(UTC))
+    for secret in secrets:
+        assert standardwebhooks.Webhook(secret).verify(body, headers)["Subject"] == "für <dich>"
+    with pytest.raises(standardwebhooks.WebhookVerificationError):
+        standardwebhooks.Webhook(secrets[0]).verify(body + b" ", headers)
+    with pytest.raises(standardwebhooks.WebhookVerificationError):
+        standardwebhooks.Webhook(secrets[0]).verify(body, headers | {"webhook-id": "evt_1_2_a"})
 
 
 def test_every_secret_signs() -> None:

@@ -1,15 +1,16 @@
 from __future__ import annotations
 
 import json
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 import trio
 import trio.lowlevel
+from standardwebhooks import Webhook as StandardWebhook
 
 import mailcrane
-from mailcrane.config.rows import Webhook
+from mailcrane.config.rows import RetiringSecret, Webhook
 from mailcrane.config.static import WebhooksConfig
 from mailcrane.http.client import ConnectFailed
 from mailcrane.model.event import Event, EventKind
@@ -17,6 +18,7 @@ from mailcrane.model.webhook import WebhookFields, WebhookTarget
 from mailcrane.observe.secret import Secret
 from mailcrane.plugin.base import Plugin
 from mailcrane.plugin.policy import hookimpl
+from mailcrane.store.housekeeping import sweep
 from mailcrane.webhook.caller import INTERRUPTED
 from mailcrane.webhook.disabled import enable, is_disabled
 from mailcrane.webhook.schedule import MAX_ATTEMPTS
@@ -171,7 +173,7 @@ async def test_a_call_that_succeeds_is_retired(world: World) -> None:
     (event,) = await world.ended()
     assert event.data == {
         "call_id": 1, "event_id": retired.call.event_id, "url": URL, "event": "delivered", "is_success": True,
-        "code": 200, "attempts": 1, "superseded_by": "", "is_disabling": False,
+        "code": 200, "attempts": 1, "superseded_by": "", "is_disabling": False, "canceled_by": "",
     }  # fmt: skip
 
 
@@ -219,7 +221,7 @@ async def test_with_a_secret_410_disables_the_webhook(world: World) -> None:
 
     target = WebhookTarget(URL, secrets=(SECRET,))
     assert await world.store.read(lambda transaction: is_disabled(transaction, "ann", target))
-    assert await world.store.write(lambda transaction: enable(transaction, "ann", target), key="webhooks")
+    assert await world.store.write(lambda transaction: enable(transaction, "ann", URL), key="webhooks")
     await world.record(entry_id=3)
     await world.run_for(seconds=1)
     assert len(world.client.posted) == 2
@@ -397,7 +399,7 @@ async def test_a_result_that_cannot_be_stored_at_once_is_stored_later(world: Wor
 
 async def test_a_stop_lets_calls_end_and_breaks_off_those_that_do_not(world: World) -> None:
     async def slow() -> int:
-        await trio.sleep(5)
+        await trio.sleep(2)
         return 200
 
     world.client.acts = [slow, trio.sleep_forever]
@@ -470,3 +472,154 @@ async def test_units_that_run_twice_do_everything_once(world: World) -> None:
     assert world.client.attempts == [("1", "1"), ("2", "1"), ("2", "2")]
     assert len(await world.ended()) == 2
     assert len(await world.retired()) == 2
+
+
+# --- mode changes ---
+
+
+async def kinds_posted(world: World) -> list[str]:
+    return [json.loads(posted.body)["Event"] for posted in world.client.posted]
+
+
+async def test_in_mode_changes_a_repeated_kind_is_not_posted_again(world: World) -> None:
+    await world.configure(Webhook(URL, mode="changes"), keep=timedelta(0))
+    for kind in (EventKind.DELAYED, EventKind.DELAYED, EventKind.DELAYED, EventKind.FAILED):
+        await world.record(kind)
+        await world.run_for(seconds=1)
+    await world.record(EventKind.DELAYED, entry_id=2)
+    await world.run_for(seconds=1)
+    assert await kinds_posted(world) == ["delayed", "failed", "delayed"]
+
+
+async def test_in_mode_changes_a_kind_that_comes_back_is_posted_again(world: World) -> None:
+    await world.configure(Webhook(URL, mode="changes"))
+    for kind in (EventKind.DELAYED, EventKind.RELAYED, EventKind.RELAYED, EventKind.DELAYED):
+        await world.record(kind)
+    await world.run_for(seconds=1)
+    assert await kinds_posted(world) == ["delayed", "relayed", "delayed"]
+
+
+async def test_in_mode_changes_only_events_that_are_wanted_count(world: World) -> None:
+    await world.configure(Webhook(URL, events=("delayed", "failed"), mode="changes"))
+    for kind in (EventKind.DELAYED, EventKind.RELAYED, EventKind.DELAYED, EventKind.FAILED):
+        await world.record(kind)
+    await world.run_for(seconds=1)
+    assert await kinds_posted(world) == ["delayed", "failed"]
+
+
+async def test_in_mode_changes_what_nobody_took_does_not_count(world: World) -> None:
+    await world.configure(Webhook(URL, mode="changes"))
+    world.client.acts = [500] * MAX_ATTEMPTS
+    await world.record(EventKind.DELAYED)
+    await world.run_for(hours=1)
+    await world.record(EventKind.DELAYED)
+    await world.run_for("second", days=3)
+    await world.record(EventKind.DELAYED)
+    await world.run_for("third", hours=1)
+    # The second one came while the first was still to be posted; the third after that was given up.
+    assert [event.data["is_success"] for event in await world.ended()] == [False, True]
+
+
+async def test_in_mode_changes_events_without_a_message_are_all_posted(world: World) -> None:
+    await world.configure(Webhook(URL, mode="changes"))
+    for _ in range(2):
+        await world.record(EventKind.UNRECOGNIZED, entry_id=0)
+    await world.run_for(seconds=1)
+    assert len(world.client.posted) == 2
+
+
+# --- calls that hang ---
+
+
+async def test_receivers_that_hang_slow_no_other(world: World) -> None:
+    """Twenty receivers that never answer, with a hundred messages each, and one that does."""
+
+    class Elsewhere(Plugin):
+        name = "elsewhere"
+
+        @hookimpl
+        async def select_webhooks(self, event: Event) -> list[WebhookTarget]:
+            return [WebhookTarget(f"https://hangs-{event.entry_id % 20}.example/")]
+
+    async def hang() -> int:
+        await trio.sleep_forever()
+        return 0
+
+    posts = world.client.post
+
+    async def post(url: str, **arguments: Any) -> Any:
+        if "hangs" in url:
+            await hang()
+        return await posts(url, **arguments)
+
+    world.client.post = post
+    async with world.plugins(Elsewhere):
+        for entry_id in range(1, 2001):
+            await world.record(EventKind.DELIVERED, entry_id=entry_id)
+        async with world.running():
+            await trio.sleep(0.9)
+            assert len(world.client.posted) > 100
+            await trio.sleep(59)
+    assert len(world.client.posted) == 2000
+
+
+def signed_with(posted: Any, secrets: tuple[str, ...]) -> set[str]:
+    """Which of the secrets a call was signed with, in the opinion of the official library."""
+    at = datetime.fromtimestamp(int(posted.headers["webhook-timestamp"]), UTC)
+    signatures = posted.headers["webhook-signature"].split(" ")
+    return {
+        secret
+        for secret in secrets
+        if StandardWebhook(secret).sign(posted.headers["webhook-id"], at, posted.body.decode()) in signatures
+    }
+
+
+async def test_what_is_queued_is_signed_with_the_secrets_of_the_moment(world: World) -> None:
+    old, new = "whsec_" + "b2xk" * 8, "whsec_" + "bmV3" * 8
+    await world.configure(Webhook(URL, secrets=(Secret(old),)))
+    world.client.acts = [500]
+    await world.record()
+    await world.run_for(seconds=10)
+    until = world.clock.now() + timedelta(hours=1)
+    await world.configure(Webhook(URL, secrets=(Secret(new),), retiring_secrets=(RetiringSecret(Secret(old), until),)))
+    world.client.acts = [500] * 6
+    await world.run_for("second", hours=3)
+    assert [signed_with(posted, (old, new)) for posted in (*world.client.posted[:2], world.client.posted[-1])] == [
+        {old}, {old, new}, {new}
+    ]  # fmt: skip
+
+
+# --- removed accounts ---
+
+
+async def test_calls_of_a_removed_account_are_kept_for_seven_days(world: World) -> None:
+    world.client.acts = [500]
+    await world.record()
+    await world.run_for(seconds=1)
+    await world.remove_accounts()
+    await sweep(world.store)
+    (retired,) = await world.retired()
+    assert (retired.call.account, retired.is_success) == ("ann", False)
+    assert [result.error for result in retired.call.results] == ["the receiver answered 500", "the account was removed"]
+    await trio.sleep(timedelta(days=6).total_seconds())
+    await sweep(world.store)
+    assert len(await world.retired()) == 1
+    await trio.sleep(timedelta(days=2).total_seconds())
+    await sweep(world.store)
+    assert await world.retired() == []
+
+
+async def test_a_call_that_is_given_up_is_kept_and_counted_also_where_nothing_is_kept(world: World) -> None:
+    await world.configure(Webhook(URL), keep=timedelta(0))
+    world.client.acts = [500] * MAX_ATTEMPTS
+    await world.record()
+    await world.run_for(days=3)
+    (dead,) = await world.retired()
+    assert dead.is_dead
+    assert await world.store.read(lambda transaction: transaction.webhooks.count_dead()) == 1
+    await trio.sleep(timedelta(days=27).total_seconds())
+    await sweep(world.store)
+    assert len(await world.retired()) == 1
+    await trio.sleep(timedelta(days=4).total_seconds())
+    await sweep(world.store)
+    assert await world.retired() == []

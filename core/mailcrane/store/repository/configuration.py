@@ -103,7 +103,6 @@ class ConfigurationRepository:
             ("changes", "modseq"),
             ("events", "number"),
             ("retired", "entry_id"),
-            ("retired_calls", "id"),
             ("calls", "id"),
             ("dead_letters", "number"),
             ("plugin_positions", "account_id"),
@@ -152,7 +151,7 @@ class ConfigurationRepository:
             self._remove_account(old[name])
 
     def _remove_account(self, account_id: int) -> None:
-        self._sql.run("UPDATE accounts SET name = NULL WHERE id = ?", (account_id,))
+        self._sql.run("UPDATE accounts SET former_name = name, name = NULL WHERE id = ?", (account_id,))
         self._sql.run("DELETE FROM credentials WHERE account_id = ?", (account_id,))
         # A rule without its account would hold everybody's.
         self._sql.run("DELETE FROM hold_rules WHERE account_id = ?", (account_id,))

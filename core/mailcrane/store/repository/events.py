@@ -6,13 +6,14 @@ Feeds are read by number under their account. What is to be done next over all a
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime
 from typing import Any
 
 import msgspec
 
-from mailcrane.model.event import OUTGOING_EVENT_KINDS, Event, EventKind, NewEvent
+from mailcrane.model.event import Event, EventKind, NewEvent, is_outgoing
 from mailcrane.store.records import DeadLetter
 from mailcrane.store.repository.accounts import Accounts
 from mailcrane.store.sql import SQL, Row, Unit, from_us, to_us
@@ -24,6 +25,9 @@ _FROM = "FROM events e JOIN accounts a ON a.id = e.account_id AND a.name IS NOT 
 _data_decoder = msgspec.json.Decoder(dict[str, Any])
 _event_decoder = msgspec.json.Decoder(Event)
 _encode = msgspec.json.Encoder().encode
+
+# Numbers of more digits than SQLite holds are no ids of ours.
+_EVENT_ID = re.compile(r"evt_(\d{1,18})_(\d{1,18})_[0-9a-f]{1,16}\Z", re.ASCII)
 
 
 class EventsRepository:
@@ -60,7 +64,7 @@ class EventsRepository:
                     self._unit.now_us,
                     event.entry_id,
                     _encode(event.data) if event.data else b"",
-                    int(event.kind in OUTGOING_EVENT_KINDS),
+                    int(is_outgoing(event.kind)),
                 ),
             )
             recorded.append(
@@ -76,7 +80,7 @@ class EventsRepository:
             )
         if recorded:
             self._unit.wake("events")
-        if any(event.kind in OUTGOING_EVENT_KINDS for event in recorded):
+        if any(is_outgoing(event.kind) for event in recorded):
             self._unit.wake("outgoing events")
         return recorded
 
@@ -95,6 +99,59 @@ class EventsRepository:
             (account, after, *sorted(kind.value for kind in kinds), limit),
         )
         return [_event(row) for row in rows]
+
+    def get(self, ids: Iterable[str]) -> list[Event]:
+        """Return events by their ids, in order; those that are not kept (any more) are left out."""
+        found = []
+        for id_ in ids:
+            parts = _EVENT_ID.match(id_)
+            row = (
+                None
+                if parts is None
+                else self._sql.row(
+                    f"SELECT {_COLUMNS} {_FROM} WHERE e.account_id = ? AND e.number = ?", (int(parts[1]), int(parts[2]))
+                )
+            )
+            if row is not None and (event := _event(row)).id == id_:
+                found.append(event)
+        return found
+
+    def window(
+        self,
+        account: str,
+        after: int,
+        size: int,
+        *,
+        kinds: Collection[EventKind],
+        since: datetime | None = None,
+        until: datetime | None = None,
+    ) -> list[Event]:
+        """Return those of the next so many numbers of an account's feed that meet the conditions, in order.
+
+        The cost is bounded by the window, however few meet them.
+
+        Args:
+            since: Recorded after this instant.
+            until: Recorded before this instant.
+        """
+        conditions, parameters = "", [account, after, after + size, *sorted(kind.value for kind in kinds)]
+        for operator, bound in ((">", since), ("<", until)):
+            if bound is not None:
+                conditions += f" AND e.at {operator} ?"
+                parameters.append(to_us(bound))
+        rows = self._sql.rows(
+            f"SELECT {_COLUMNS} {_FROM} WHERE a.name = ? AND e.number > ? AND e.number <= ?"
+            f" AND e.kind IN ({', '.join('?' * len(kinds))}){conditions} ORDER BY e.number",
+            parameters,
+        )
+        return [_event(row) for row in rows]
+
+    def first_number(self, account: str) -> int:
+        """Return the number of the oldest event that an account has; 0 when it has none."""
+        row = self._sql.row(
+            "SELECT MIN(e.number) FROM events e JOIN accounts a ON a.id = e.account_id WHERE a.name = ?", (account,)
+        )
+        return 0 if row is None or row[0] is None else int(row[0])
 
     def last_number(self, account: str) -> int:
         """Return the number of an account's latest event; 0 when it never had one or does not exist."""

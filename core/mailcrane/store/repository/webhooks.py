@@ -8,33 +8,36 @@ noted on its retired row.
 from __future__ import annotations
 
 import builtins
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from datetime import datetime, timedelta
-from typing import Any
 
 import msgspec
 
-from mailcrane.model.webhook import CallResult, RetiredCall, WebhookCall, WebhookTarget
-from mailcrane.store.records import CallFilter, LeasedCall, NewCall, Worker
+from mailcrane.model.webhook import CallResult, RetiredCall, WebhookCall
+from mailcrane.store.records import CallFilter, LeasedCall, NewCall, RetiredCallFilter, Worker
 from mailcrane.store.repository.accounts import Accounts
+from mailcrane.store.repository.call_rows import (
+    COLUMNS,
+    WIDTH,
+    call_of,
+    queued_conditions,
+    removed_result,
+    results_of,
+    retired_columns,
+    retired_conditions,
+    retired_of,
+    without_secrets,
+)
 from mailcrane.store.repository.heads import Heads
 from mailcrane.store.sql import SQL, Row, Unit, from_us, to_us
 
-_COLUMNS = (
-    "c.id, a.name, c.event_id, c.event, c.entry_id, c.target, c.payload, c.submitted_at, c.due_at, c.attempts,"
-    " c.results"
-)
-_WIDTH = 11
 # A removed account has no name: what it left is not found.
 _FROM = "FROM calls c JOIN accounts a ON a.id = c.account_id AND a.name IS NOT NULL"
 
-_target_decoder = msgspec.json.Decoder(WebhookTarget)
-_results_decoder = msgspec.json.Decoder(tuple[CallResult, ...])
-_retired_decoder = msgspec.json.Decoder(RetiredCall)
 _encode = msgspec.json.Encoder().encode
 
-
 _ALL = CallFilter()
+_ALL_RETIRED = RetiredCallFilter()
 
 
 class WebhooksRepository:
@@ -86,16 +89,14 @@ class WebhooksRepository:
 
     def get(self, call_id: int) -> WebhookCall | None:
         """Return a queued call, or None when it is not queued (any more)."""
-        row = self._sql.row(f"SELECT {_COLUMNS} {_FROM} WHERE c.id = ?", (call_id,))
-        return None if row is None else _call(row)
+        row = self._sql.row(f"SELECT {COLUMNS} {_FROM} WHERE c.id = ?", (call_id,))
+        return None if row is None else call_of(row)
 
     def list(self, filter_: CallFilter = _ALL) -> builtins.list[WebhookCall]:
-        """Return the queued calls that meet a filter, in the order of their ids."""
-        where, parameters = _conditions(filter_)
-        rows = self._sql.rows(
-            f"SELECT {_COLUMNS} {_FROM} WHERE {where} ORDER BY c.id LIMIT ?", (*parameters, filter_.limit)
-        )
-        return [_call(row) for row in rows]
+        """Return the queued calls that meet a filter, in the order that it says."""
+        where, parameters = queued_conditions(filter_)
+        rows = self._sql.rows(f"SELECT {COLUMNS} {_FROM} WHERE {where} LIMIT ?", (*parameters, filter_.limit))
+        return [call_of(row) for row in rows]
 
     def next_due_at(self, *, exclude_urls: Collection[str] = ()) -> datetime | None:
         """Return when to look for due calls next; it may be a little early, never late. None when nothing waits."""
@@ -110,8 +111,7 @@ class WebhooksRepository:
         limit: int,
         *,
         next_due_at: Callable[[WebhookCall], datetime],
-        per_url: int | None = None,
-        running: Mapping[str, int] | None = None,
+        room: Callable[[str, int], int] | None = None,
         exclude_urls: Collection[str] = (),
     ) -> builtins.list[LeasedCall]:
         """Lease calls that are due and count the attempts that begin now, the oldest first over the URLs.
@@ -122,24 +122,23 @@ class WebhooksRepository:
             limit: The most calls that are leased.
             next_due_at: When a call is due again should it not succeed; a pure function of the call, whose `attempts`
                 count this one already.
-            per_url: The most calls that may be under way to one URL, with `running` counted.
-            running: Calls under way by URL.
+            room: Tells how many calls to a URL may begin, given how many this unit has leased to others; None for no
+                bound but `limit`.
             exclude_urls: URLs that are left alone.
         """
         now = self._unit.now_us
-        busy = running or {}
         leased: builtins.list[LeasedCall] = []
-        excluded = set(exclude_urls)
-        if per_url is not None:
-            excluded.update(url for url, count in busy.items() if count >= per_url)
-        for url in self._heads.due(now, excluded, limit):
-            room = limit - len(leased)
-            if per_url is not None:
-                room = min(room, per_url - busy.get(url, 0))
+        for url in self._heads.due(now, exclude_urls, limit):
+            most = limit - len(leased)
+            if room is not None:
+                most = min(most, room(url, len(leased)))
+            if most <= 0:
+                # Its head stays: it is looked at again when there is room.
+                continue
             rows = self._sql.rows(
-                f"SELECT {_COLUMNS}, c.token {_FROM} WHERE c.url = ? AND c.pick_at <= ?"
+                f"SELECT {COLUMNS}, c.token {_FROM} WHERE c.url = ? AND c.pick_at <= ?"
                 " ORDER BY c.pick_at, c.id LIMIT ?",
-                (url, now, room),
+                (url, now, most),
             )
             leased.extend(self._begin(row, worker, to_us(until), next_due_at) for row in rows)
             head = self._sql.row(
@@ -153,7 +152,7 @@ class WebhooksRepository:
     def finish(self, call_id: int, token: int, result: CallResult, due_at: datetime | None = None) -> bool:
         """Note the result of a call that is to be made again, and end its lease.
 
-        For a call that was superseded meanwhile the result is noted on its retired row, marked as superseded.
+        For a call that was superseded or canceled meanwhile the result is noted on its retired row, and marked so.
 
         Args:
             call_id: Of the call.
@@ -166,14 +165,14 @@ class WebhooksRepository:
         """
         row = self._sql.row("SELECT results, due_at, url FROM calls WHERE id = ? AND token = ?", (call_id, token))
         if row is None:
-            self._note_superseded(call_id, token, result)
+            self._note_late(call_id, token, result)
             return False
         results, due_us, url = row
         if due_at is not None:
             due_us = to_us(due_at)
         self._sql.run(
             "UPDATE calls SET results = ?, due_at = ?, pick_at = ?, lease_until = NULL, token = token + 1 WHERE id = ?",
-            (_encode((*_results(results), result)), due_us, due_us, call_id),
+            (_encode((*results_of(results), result)), due_us, due_us, call_id),
         )
         self._heads.lower(url, due_us)
         self._unit.wake("webhooks")
@@ -204,6 +203,7 @@ class WebhooksRepository:
         *,
         is_success: bool,
         keep_until: datetime | None = None,
+        is_dead: bool = False,
     ) -> RetiredCall | None:
         """Take a call out of the queue, for good.
 
@@ -213,19 +213,30 @@ class WebhooksRepository:
             result: Of the last attempt, or of the cancel; noted like in `finish` where the call was superseded.
             is_success: What the retired row says.
             keep_until: How long the retired row is kept; None keeps none.
+            is_dead: Whether it is given up, and to be found by `RetiredCallFilter.is_dead`.
 
         Returns:
             The call as it was retired; None when the token is old or the call is not queued any more.
         """
         row = self._sql.row(
-            f"SELECT {_COLUMNS}, c.token {_FROM} WHERE c.id = ? AND (c.token = ? OR ? IS NULL)",
+            f"SELECT {COLUMNS}, c.token {_FROM} WHERE c.id = ? AND (c.token = ? OR ? IS NULL)",
             (call_id, token, token),
         )
         if row is None:
             if token is not None and result is not None:
-                self._note_superseded(call_id, token, result)
+                self._note_late(call_id, token, result)
             return None
-        return self._retire(row, result, is_success=is_success, superseded_by=0, keep_until=keep_until)
+        retired = without_secrets(
+            call_of(row),
+            result,
+            self._unit.now,
+            is_success=is_success,
+            superseded_by=0,
+            keep_until=keep_until or self._unit.now,
+            is_dead=is_dead,
+        )
+        self._retire(row, retired, keep_until)
+        return retired
 
     def renew(self, leases: Iterable[tuple[int, int]], until: datetime) -> set[int]:
         """Make leases longer, given as pairs of call id and token; returns the ids that are still held."""
@@ -271,23 +282,53 @@ class WebhooksRepository:
 
     def get_retired(self, call_id: int) -> RetiredCall | None:
         """Return a retired call, or None when it is not kept (any more)."""
-        row = self._sql.row("SELECT value FROM retired_calls WHERE id = ?", (call_id,))
-        return None if row is None else _retired_decoder.decode(row[0])
+        row = self._sql.row("SELECT value, is_dead FROM retired_calls WHERE id = ?", (call_id,))
+        return None if row is None else retired_of(*row)
 
-    def retired_list(self, filter_: CallFilter = _ALL) -> builtins.list[RetiredCall]:
-        """Return the retired calls that meet a filter, in the order of their ids."""
-        where, parameters = _conditions(filter_)
+    def retired_list(self, filter_: RetiredCallFilter = _ALL_RETIRED) -> builtins.list[RetiredCall]:
+        """Return the retired calls that meet a filter, by id; also those of accounts that were removed."""
+        where, parameters = retired_conditions(filter_)
         rows = self._sql.rows(
-            "SELECT c.value FROM retired_calls c JOIN accounts a ON a.id = c.account_id"
-            f" WHERE {where} ORDER BY c.id LIMIT ?",
-            (*parameters, filter_.limit),
+            f"SELECT c.value, c.is_dead FROM retired_calls c WHERE {where} LIMIT ?", (*parameters, filter_.limit)
         )
-        return [_retired_decoder.decode(value) for (value,) in rows]
+        return [retired_of(*row) for row in rows]
+
+    def count_dead(self) -> int:
+        """Return how many calls were given up, and neither replayed nor acknowledged since."""
+        row = self._sql.row("SELECT COUNT(*) FROM retired_calls WHERE is_dead = 1")
+        return 0 if row is None else int(row[0])
+
+    def bury(self, call_ids: Iterable[int]) -> int:
+        """Take the mark of having been given up off retired calls; returns from how many."""
+        buried = sum(
+            self._sql.run("UPDATE retired_calls SET is_dead = 0 WHERE id = ? AND is_dead = 1", (call_id,))
+            for call_id in call_ids
+        )
+        if buried:
+            self._unit.wake("dead webhooks")
+        return buried
+
+    def retire_removed(self, *, keep: timedelta, limit: int = 1000) -> int:
+        """Retire queued calls of accounts that were removed; returns how many."""
+        rows = self._sql.rows(
+            f"SELECT {COLUMNS.replace('a.name', 'a.former_name')}, c.token, c.account_id FROM calls c"
+            " JOIN accounts a ON a.id = c.account_id AND a.name IS NULL AND a.former_name IS NOT NULL LIMIT ?",
+            (limit,),
+        )
+        now, until = self._unit.now, self._unit.now + keep
+        for row in rows:
+            retired = without_secrets(
+                call_of(row), removed_result(now), now, is_success=False, superseded_by=0, keep_until=until
+            )
+            self._retire(row, retired, until, account_id=row[WIDTH + 1])
+        return len(rows)
 
     def purge(self, now: datetime, *, limit: int = 1000) -> int:
         """Remove retired calls that are kept no longer; returns how many."""
         rows = self._sql.rows("SELECT id FROM retired_calls WHERE keep_until <= ? LIMIT ?", (to_us(now), limit))
         self._sql.run_many("DELETE FROM retired_calls WHERE id = ?", rows)
+        if rows:
+            self._unit.wake("dead webhooks")
         return len(rows)
 
     # --- inside -------------------------------------------------------------------------------------------------
@@ -295,7 +336,7 @@ class WebhooksRepository:
     def _begin(
         self, row: Row, worker: Worker, until: int, next_due_at: Callable[[WebhookCall], datetime]
     ) -> LeasedCall:
-        call, token = _call(row), row[_WIDTH] + 1
+        call, token = call_of(row), row[WIDTH] + 1
         call = msgspec.structs.replace(call, attempts=call.attempts + 1)
         call = msgspec.structs.replace(call, due_at=next_due_at(call))
         due_at = to_us(call.due_at)
@@ -308,88 +349,52 @@ class WebhooksRepository:
 
     def _supersede(self, newer: NewCall, newer_id: int, keep: timedelta) -> None:
         rows = self._sql.rows(
-            f"SELECT {_COLUMNS}, c.token {_FROM} WHERE c.entry_id = ? AND c.url = ? AND c.id < ?",
+            f"SELECT {COLUMNS}, c.token {_FROM} WHERE c.entry_id = ? AND c.url = ? AND c.id < ?",
             (newer.entry_id, newer.target.url, newer_id),
         )
         keep_until = self._unit.now + keep if keep else None
         for row in rows:
-            self._retire(row, None, is_success=False, superseded_by=newer_id, keep_until=keep_until)
-
-    def _retire(
-        self, row: Row, result: CallResult | None, *, is_success: bool, superseded_by: int, keep_until: datetime | None
-    ) -> RetiredCall:
-        call, token = _call(row), row[_WIDTH]
-        if result is not None:
-            call = msgspec.structs.replace(call, results=(*call.results, result))
-        # The value of Authorization and the secrets are of no use any more and are not kept.
-        target = msgspec.structs.replace(call.target, authorization="", secrets=())
-        call = msgspec.structs.replace(call, target=target)
-        retired = RetiredCall(call, is_success, superseded_by, self._unit.now, keep_until or self._unit.now)
-        self._sql.run("DELETE FROM calls WHERE id = ?", (call.id,))
-        if keep_until is not None:
-            self._sql.run(
-                "INSERT INTO retired_calls (id, account_id, event, entry_id, token, keep_until, value)"
-                " VALUES (?, ?, ?, ?, ?, ?, ?)",
-                (
-                    call.id,
-                    self._accounts.id_of(call.account),
-                    call.event,
-                    call.entry_id,
-                    token,
-                    to_us(keep_until),
-                    _encode(retired),
-                ),
+            retired = without_secrets(
+                call_of(row),
+                None,
+                self._unit.now,
+                is_success=False,
+                superseded_by=newer_id,
+                keep_until=keep_until or self._unit.now,
             )
-        return retired
+            self._retire(row, retired, keep_until)
 
-    def _note_superseded(self, call_id: int, token: int, result: CallResult) -> None:
+    def _retire(self, row: Row, retired: RetiredCall, keep_until: datetime | None, *, account_id: int = 0) -> None:
+        call = retired.call
+        self._sql.run("DELETE FROM calls WHERE id = ?", (call.id,))
+        if keep_until is None:
+            return
+        self._sql.run(
+            "INSERT INTO retired_calls (id, account_id, token, account, event, entry_id, submitted_at, retired_at,"
+            " keep_until, is_success, is_dead, value) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (
+                call.id,
+                account_id or self._accounts.id_of(call.account),
+                row[WIDTH],
+                *retired_columns(retired, keep_until),
+                int(retired.is_dead),
+                _encode(msgspec.structs.replace(retired, is_dead=False)),
+            ),
+        )
+        if retired.is_dead:
+            self._unit.wake("dead webhooks")
+
+    def _note_late(self, call_id: int, token: int, result: CallResult) -> None:
+        """Note the result of an attempt that was under way when its call was superseded or canceled."""
         row = self._sql.row("SELECT value FROM retired_calls WHERE id = ? AND token = ?", (call_id, token))
         if row is None:
             return
-        retired = _retired_decoder.decode(row[0])
-        if not retired.superseded_by:
-            return
-        noted = msgspec.structs.replace(result, error=f"{result.error} (superseded)".lstrip())
+        retired = retired_of(row[0], 0)
+        how = "superseded" if retired.superseded_by else "canceled"
+        noted = msgspec.structs.replace(result, error=f"{result.error} ({how})".lstrip())
         call = msgspec.structs.replace(retired.call, results=(*retired.call.results, noted))
         # One result per attempt: the token is used up.
         self._sql.run(
             "UPDATE retired_calls SET value = ?, token = token + 1 WHERE id = ?",
             (_encode(msgspec.structs.replace(retired, call=call)), call_id),
         )
-
-
-def _conditions(filter_: CallFilter) -> tuple[str, list[Any]]:
-    conditions = ["c.id > ?", "a.name IS NOT NULL"]
-    parameters: list[Any] = [filter_.after_id]
-    if filter_.ids:
-        conditions.append(f"c.id IN ({', '.join('?' * len(filter_.ids))})")
-        parameters.extend(filter_.ids)
-    for condition, value in (
-        ("a.name = ?", filter_.account),
-        ("c.event = ?", filter_.event),
-        ("c.entry_id = ?", filter_.entry_id),
-    ):
-        if value is not None:
-            conditions.append(condition)
-            parameters.append(value)
-    return " AND ".join(conditions), parameters
-
-
-def _results(stored: bytes) -> tuple[CallResult, ...]:
-    return _results_decoder.decode(stored) if stored else ()
-
-
-def _call(row: Row) -> WebhookCall:
-    return WebhookCall(
-        id=row[0],
-        account=row[1],
-        event_id=row[2],
-        event=row[3],
-        entry_id=row[4],
-        target=_target_decoder.decode(row[5]),
-        payload=row[6],
-        submitted_at=from_us(row[7]),
-        due_at=from_us(row[8]),
-        attempts=row[9],
-        results=_results(row[10]),
-    )

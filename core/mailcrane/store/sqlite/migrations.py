@@ -194,6 +194,27 @@ MIGRATIONS: Final = (
         ),
         is_compatible=True,
     ),
+    # Webhook calls that ended can be listed by what became of them and when; those of a removed account are kept on.
+    Migration(
+        5,
+        (
+            "ALTER TABLE accounts ADD COLUMN former_name TEXT",
+            "ALTER TABLE retired_calls ADD COLUMN account TEXT NOT NULL DEFAULT ''",
+            "ALTER TABLE retired_calls ADD COLUMN submitted_at INTEGER NOT NULL DEFAULT 0",
+            "ALTER TABLE retired_calls ADD COLUMN retired_at INTEGER NOT NULL DEFAULT 0",
+            "ALTER TABLE retired_calls ADD COLUMN is_success INTEGER NOT NULL DEFAULT 0",
+            "ALTER TABLE retired_calls ADD COLUMN is_dead INTEGER NOT NULL DEFAULT 0",
+            """UPDATE retired_calls SET
+                account = json_extract(CAST(value AS TEXT), '$.call.account'),
+                is_success = json_extract(CAST(value AS TEXT), '$.is_success'),
+                submitted_at = 1000000
+                    * CAST(strftime('%s', json_extract(CAST(value AS TEXT), '$.call.submitted_at')) AS INTEGER),
+                retired_at = 1000000
+                    * CAST(strftime('%s', json_extract(CAST(value AS TEXT), '$.retired_at')) AS INTEGER)""",
+            "CREATE INDEX retired_calls_dead ON retired_calls (id) WHERE is_dead = 1",
+        ),
+        is_compatible=True,
+    ),
 )
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from mailcrane.model.webhook import CallResult, WebhookCall, WebhookTarget
-from mailcrane.store.records import CallFilter, LeasedCall, NewCall, Worker
+from mailcrane.store.records import LeasedCall, NewCall, RetiredCallFilter, Worker
 from mailcrane.store.store import Store
 from mailcrane.store.transaction import Transaction
 
@@ -67,7 +67,7 @@ async def test_a_call_is_leased_made_again_and_retired(
     assert (retired.is_success, retired.call.results) == (True, (result, result))
     assert (retired.call.target.url, retired.call.target.authorization) == (TARGET.url, "")
     assert await store.read(lambda tx: tx.webhooks.get_retired(call_id)) == retired
-    assert await store.read(lambda tx: tx.webhooks.retired_list(CallFilter(account="ann"))) == [retired]
+    assert await store.read(lambda tx: tx.webhooks.retired_list(RetiredCallFilter(account="ann"))) == [retired]
     assert await store.read(lambda tx: tx.webhooks.list()) == []
     held_clock.move(days=2)
     assert await store.write(lambda tx: tx.webhooks.purge(tx.now), key="webhooks") == 1
@@ -111,8 +111,15 @@ async def test_no_url_has_more_than_its_share(store: Store, make: Any) -> None:
         await add(store)
     other = await add(store, target=WebhookTarget("https://example.org/other"))
     assert len(await lease(store, make, exclude_urls=[TARGET.url])) == 1
-    leased = await lease(store, make, per_url=2, running={"https://example.org/other": 1})
+    asked: list[tuple[str, int]] = []
+
+    def room(url: str, leased: int) -> int:
+        asked.append((url, leased))
+        return 2 if url == TARGET.url else 0
+
+    leased = await lease(store, make, room=room)
     assert [found.call.target.url for found in leased] == [TARGET.url] * 2
+    assert (TARGET.url, 0) in asked
     assert other not in {found.call.id for found in leased}
 
 
