@@ -25,14 +25,46 @@ def serve(context: click.Context) -> None:
 @click.command(short_help="Run a development server in a directory of its own.")
 @click.option("--dir", "directory", metavar="DIR", help="The directory; made where it does not exist.")
 @click.option("--ip", default="", help="Listen on this address only, instead of 127.0.0.1 and ::1.")
+@click.option(
+    "--port-base",
+    type=click.IntRange(1, 64000),
+    metavar="N",
+    help="Listen on N + 25, N + 80 and so on instead of 1025, 1080: for a second server beside the first.",
+)
+@click.option("--free-ports", is_flag=True, help="Listen on ports that nobody uses.")
+@click.option(
+    "--json", "as_json", is_flag=True, help="Print where the server is as one line of JSON, when it is ready."
+)
+@click.option("--until-eof", is_flag=True, help="Stop when standard input ends, for programs that start the server.")
 @click.option("--init-only", is_flag=True, help="Make the directory and end.")
 @click.pass_context
-def localserve(context: click.Context, directory: str | None, ip: str, init_only: bool) -> None:
-    """Run a development server: SMTP, submission and HTTP on high ports, with an account, a page that shows webhooks,
-    and a queue that delivers to itself."""
+def localserve(
+    context: click.Context,
+    *,
+    directory: str | None,
+    ip: str,
+    port_base: int | None,
+    free_ports: bool,
+    as_json: bool,
+    until_eof: bool,
+    init_only: bool,
+) -> None:
+    """Run a development server: SMTP, submission and HTTP on high ports, with an account, pages that show messages and
+    webhooks, and a queue that delivers to itself."""
+    from mailcrane.run.localserve import Ports  # noqa: PLC0415 - both import everything
     from mailcrane.run.serve import localserve as run_localserve  # noqa: PLC0415
 
-    context.exit(run_localserve(directory, ip, init_only=init_only))
+    if free_ports and port_base is not None:
+        raise click.UsageError("--free-ports and --port-base exclude each other")
+    code = run_localserve(
+        directory,
+        ip,
+        ports=Ports(port_base or 0, free_ports),
+        init_only=init_only,
+        as_json=as_json,
+        until_eof=until_eof,
+    )
+    context.exit(code)
 
 
 @click.command(short_help="Stop the running server.")

@@ -50,24 +50,27 @@ class ReadableParts(NamedTuple):
     html: Part | None
 
 
-def readable_parts(root: Part) -> ReadableParts:
+def readable_parts(root: Part, *, with_attachments: bool = True) -> ReadableParts:
     """Choose the text/plain and the text/html part that stand for a message.
 
     A part that is itself text is chosen. Of a multipart/alternative all direct parts count, a later one replacing an
     earlier of its kind; of any other multipart only the first that is readable. Only where no direct part is readable
     are they searched in turn, and the first hit wins.
+
+    Args:
+        with_attachments: Whether a part that is marked as an attachment counts too.
     """
     if not root.is_multipart:
-        return ReadableParts(*_as_readable(root))
-    return _search(root)
+        return ReadableParts(*_as_readable(root, with_attachments))
+    return _search(root, with_attachments)
 
 
-def _search(part: Part) -> ReadableParts:
+def _search(part: Part, with_attachments: bool) -> ReadableParts:
     text: Part | None = None
     html: Part | None = None
     is_alternative = part.media_subtype == "alternative"
     for child in part.parts:
-        child_text, child_html = _as_readable(child)
+        child_text, child_html = _as_readable(child, with_attachments)
         text, html = child_text or text, child_html or html
         if (text or html) and not is_alternative:
             break
@@ -75,13 +78,15 @@ def _search(part: Part) -> ReadableParts:
         return ReadableParts(text, html)
     for child in part.parts:
         if child.is_multipart:
-            found = _search(child)
+            found = _search(child, with_attachments)
             if found.text or found.html:
                 return found
     return ReadableParts(None, None)
 
 
-def _as_readable(part: Part) -> tuple[Part | None, Part | None]:
+def _as_readable(part: Part, with_attachments: bool) -> tuple[Part | None, Part | None]:
+    if part.disposition == "attachment" and not with_attachments:
+        return None, None
     if part.content_type in {"text/plain", "/"}:
         return part, None
     if part.content_type == "text/html":

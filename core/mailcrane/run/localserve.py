@@ -1,4 +1,4 @@
-"""A development server in a directory of its own: any address is taken, and every webhook can be looked at.
+"""A development server in a directory of its own: any address is taken, and every message and webhook can be looked at.
 
 On its first run it writes ``mailcrane.toml`` and a self-signed certificate, and makes the domain ``localhost`` with the
 account ``mox`` (login ``mox@localhost``, password ``moxmoxmox``). The file may be edited; it is not written again.
@@ -10,7 +10,7 @@ import ipaddress
 import os
 import re
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,12 @@ ACCOUNT = "mox"
 LOGIN = "mox@localhost"
 PASSWORD = "moxmoxmox"
 CONFIG_NAME = "mailcrane.toml"
+
+WEBHOOK_SECRET = "whsec_bWFpbGNyYW5lIGxvY2Fsc2VydmUgc2VjcmV0"
+"""Signs the webhooks of the account until somebody sets another; nothing that is known to everybody is a secret."""
+
+PORT_BASE = 1000
+"""What is added to the well-known ports: 1025 for SMTP, 1080 for HTTP."""
 
 _THREE_DAYS_SECONDS = 72 * 3600
 
@@ -93,14 +99,14 @@ protocol = "http"
 addresses = ["127.0.0.1:1080", "[::1]:1080"]
 require_tls_for_auth = false
 limit_requests = false
-services = { webapi = "/webapi/", hooks = "/hooks/" }
+services = { webapi = "/webapi/", messages = "/messages/", hooks = "/hooks/" }
 
 [listeners.https]
 protocol = "https"
 addresses = ["127.0.0.1:1443", "[::1]:1443"]
 tls = "localhost"
 limit_requests = false
-services = { webapi = "/webapi/", hooks = "/hooks/" }
+services = { webapi = "/webapi/", messages = "/messages/", hooks = "/hooks/" }
 
 [listeners.metrics]
 protocol = "http"
@@ -115,6 +121,8 @@ class Addresses(Struct, frozen=True):
 
     Attributes:
         metrics: Of the listener with the service ``metrics``.
+        messages_path: Where the service ``messages`` is on `http`; empty where it is not.
+        hooks_path: Where the service ``hooks`` is on `http`; empty where it is not.
     """
 
     smtp: str
@@ -123,6 +131,58 @@ class Addresses(Struct, frozen=True):
     http: str
     https: str
     metrics: str
+    messages_path: str = ""
+    hooks_path: str = ""
+
+    @property
+    def messages_url(self) -> str:
+        """Where delivered messages are looked at; empty without the service."""
+        return f"http://{self.http}{self.messages_path}" if self.messages_path else ""
+
+    @property
+    def hooks_url(self) -> str:
+        """Where webhooks are caught and looked at; empty without the service."""
+        return f"http://{self.http}{self.hooks_path}" if self.hooks_path else ""
+
+
+class Reached(Struct, frozen=True, omit_defaults=False):
+    """What `localserve --json` prints when the server is ready, on one line.
+
+    Attributes:
+        directory: With ``mailcrane.toml``, for ``mailcrane --config``.
+        smtp: ``[host, port]`` that takes mail for every recipient.
+        submission: ``[host, port]`` for `login`, with or without STARTTLS.
+        submissions: ``[host, port]`` for `login`, with TLS from the start.
+        webhook_secret: Signs the webhooks until another is set.
+        certificate: File to trust for TLS.
+    """
+
+    directory: str
+    smtp: tuple[str, int]
+    submission: tuple[str, int]
+    submissions: tuple[str, int]
+    webapi_url: str
+    messages_url: str
+    hooks_url: str
+    login: str
+    password: str
+    webhook_secret: str
+    certificate: str
+
+
+class Ports(Struct, frozen=True):
+    """Which ports a development server listens on, if not those of its file.
+
+    Attributes:
+        base: Moves all ports by its distance to `PORT_BASE`; 0 leaves them.
+        is_free: The system chooses each port; `base` does not count then.
+    """
+
+    base: int = 0
+    is_free: bool = False
+
+
+AS_IN_FILE = Ports()
 
 
 def default_directory() -> Path:
@@ -150,7 +210,7 @@ def initial_configuration(hooks_url: str) -> Configuration:
     """The rows of a new development server: one domain, one account that takes everything, one signing key.
 
     Args:
-        hooks_url: Where the account's webhooks go.
+        hooks_url: Where the account's webhooks go; empty for nowhere.
     """
     key = Ed25519PrivateKey.generate().private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
@@ -162,7 +222,7 @@ def initial_configuration(hooks_url: str) -> Configuration:
             Account(
                 ACCOUNT,
                 "localhost",
-                outgoing_webhook=Webhook(hooks_url),
+                outgoing_webhook=Webhook(hooks_url, secrets=(Secret(WEBHOOK_SECRET),)) if hooks_url else None,
                 keep_retired_messages_seconds=_THREE_DAYS_SECONDS,
                 keep_retired_webhooks_seconds=_THREE_DAYS_SECONDS,
             ),
@@ -179,38 +239,70 @@ def with_hooks_at(configuration: Configuration, hooks_url: str) -> Configuration
     """
     for index, account in enumerate(configuration.accounts):
         hook = account.outgoing_webhook
-        if account.name == ACCOUNT and hook is not None and hook.url != hooks_url and _CATCHER.match(hook.url):
+        if (
+            account.name == ACCOUNT
+            and hook is not None
+            and hooks_url not in {"", hook.url}
+            and _CATCHER.match(hook.url)
+        ):
             moved = replace(account, outgoing_webhook=replace(hook, url=hooks_url))
             accounts = (*configuration.accounts[:index], moved, *configuration.accounts[index + 1 :])
             return replace(configuration, accounts=accounts)
     return None
 
 
-def on_this_machine(config: StaticConfig, ip: str = "") -> StaticConfig:
+def on_this_machine(config: StaticConfig, ip: str = "", ports: Ports = AS_IN_FILE) -> StaticConfig:
     """Return the configuration with addresses that can be bound here.
 
     Args:
         config: As read from the file.
         ip: Replaces the address of every listener, with the port of its first one. Otherwise IPv6 addresses are left
             out where the machine has no IPv6.
+        ports: Replace those of the file.
+
+    Raises:
+        ValueError: `ip` is no address, or a port would be none.
     """
+    listeners = dict(config.listeners)
     if ip:
         address = ipaddress.ip_address(ip)
-        host = f"[{address}]" if address.version == 6 else str(address)
-        listeners = {name: replace(one, addresses=(f"{host}:{_port(one)}",)) for name, one in config.listeners.items()}
+        listeners = {
+            name: replace(one, addresses=(_join(str(address), _port(one)),)) for name, one in listeners.items()
+        }
         config = replace(
             config,
             transports={name: _local_at(section, str(address)) for name, section in config.transports.items()},
             webhooks=replace(config.webhooks, allow_networks=(*config.webhooks.allow_networks, str(address))),
         )
-    elif has_ipv6():
-        return config
-    else:
+    elif not has_ipv6():
         listeners = {
             name: replace(one, addresses=tuple(text for text in one.addresses if not text.startswith("[")))
-            for name, one in config.listeners.items()
+            for name, one in listeners.items()
         }
-    return replace(config, listeners={name: one for name, one in listeners.items() if one.addresses})
+        listeners = {name: one for name, one in listeners.items() if one.addresses}
+    if ports.is_free or ports.base:
+        listeners = {name: replace(one, addresses=_at_ports(one.addresses, ports)) for name, one in listeners.items()}
+    return replace(config, listeners=listeners)
+
+
+def as_bound(config: StaticConfig, bound: Mapping[str, Sequence[tuple[str, int]]]) -> StaticConfig:
+    """Return the configuration with the addresses that were bound, and local transports that deliver there.
+
+    Args:
+        bound: By listener, in the order of its addresses.
+    """
+    listeners = {
+        name: replace(one, addresses=tuple(_join(host, port) for host, port in bound[name]))
+        for name, one in config.listeners.items()
+    }
+    smtp = next((name for name, one in listeners.items() if one.protocol == "smtp"), None)
+    if smtp is None:
+        return replace(config, listeners=listeners)
+    before, after = _port(config.listeners[smtp]), bound[smtp][0][1]
+    transports = config.transports
+    if before != after:
+        transports = {name: _local_at(section, port=after) for name, section in transports.items()}
+    return replace(config, listeners=listeners, transports=transports)
 
 
 def has_ipv6() -> bool:
@@ -229,13 +321,17 @@ def addresses_of(config: StaticConfig) -> Addresses:
     def first(is_wanted: Callable[[ListenerConfig], bool]) -> str:
         return next((one.addresses[0] for one in config.listeners.values() if one.addresses and is_wanted(one)), "")
 
+    http = next((one for one in config.listeners.values() if one.protocol == "http" and "webapi" in one.services), None)
+    services = {} if http is None else http.services
     return Addresses(
         smtp=first(lambda one: one.protocol == "smtp"),
         submission=first(lambda one: one.protocol == "submission"),
         submissions=first(lambda one: one.protocol == "submissions"),
-        http=first(lambda one: one.protocol == "http" and "webapi" in one.services),
+        http=first(lambda one: one is http),
         https=first(lambda one: one.protocol == "https" and "webapi" in one.services),
         metrics=first(lambda one: one.protocol == "http" and "metrics" in one.services),
+        messages_path=services.get("messages", ""),
+        hooks_path=services.get("hooks", ""),
     )
 
 
@@ -252,7 +348,8 @@ def greeting(addresses: Addresses, directory: Path) -> str:
         f"  submission            {addresses.submission}    (STARTTLS offered, not required)",
         f"  submission, TLS       {addresses.submissions}",
         f"  webapi                http://{addresses.http}/webapi/    https://{addresses.https}/webapi/",
-        f"  webhooks, caught      http://{addresses.http}/hooks/",
+        *([f"  messages, delivered   {addresses.messages_url}"] if addresses.messages_path else ()),
+        *([f"  webhooks, caught      {addresses.hooks_url}"] if addresses.hooks_path else ()),
         *([f"  metrics               http://{addresses.metrics}/metrics/"] if addresses.metrics else ()),
         "",
         f"  login {LOGIN}   password {PASSWORD}",
@@ -261,14 +358,52 @@ def greeting(addresses: Addresses, directory: Path) -> str:
         "",
         f"  curl -u {LOGIN}:{PASSWORD} --data-urlencode 'request={request}' \\",
         f"    http://{addresses.http}/webapi/v0/Send",
+        *([f"  curl '{addresses.messages_url}?to=you@example.org&timeout=10'"] if addresses.messages_path else ()),
         "",
-        "A recipient that ends in temperror, permerror, timeout or three digits (400 to 599) fails in that way.",
+        "A recipient that ends in temperror, permerror, timeout or three digits (400 to 599) fails in that way;",
+        "with x2 after it twice, and is then accepted: ann-451x2@example.org, or ann-451x2-550@example.org.",
     ]
     return "\n".join(lines)
 
 
-def _local_at(section: dict[str, Any], host: str) -> dict[str, Any]:
-    return {**section, "host": host} if section.get("type") == "local" else section
+def reached(addresses: Addresses, directory: Path) -> Reached:
+    """Say for programs what `greeting` says for people."""
+    return Reached(
+        directory=str(directory.absolute()),
+        smtp=split_address(addresses.smtp),
+        submission=split_address(addresses.submission),
+        submissions=split_address(addresses.submissions),
+        webapi_url=f"http://{addresses.http}/webapi/",
+        messages_url=addresses.messages_url,
+        hooks_url=addresses.hooks_url,
+        login=LOGIN,
+        password=PASSWORD,
+        webhook_secret=WEBHOOK_SECRET,
+        certificate=str(directory.absolute() / "localhost.crt"),
+    )
+
+
+def _at_ports(addresses: tuple[str, ...], ports: Ports) -> tuple[str, ...]:
+    if ports.is_free:
+        # Of two addresses each would get a port of its own, and nobody could say "the port".
+        return (_join(split_address(addresses[0])[0], 0),)
+    moved = []
+    for host, port in map(split_address, addresses):
+        to = port + ports.base - PORT_BASE
+        if not 0 < to < 65536:
+            raise ValueError(f"port {port} would become {to}")
+        moved.append(_join(host, to))
+    return tuple(moved)
+
+
+def _join(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _local_at(section: dict[str, Any], host: str = "", port: int = 0) -> dict[str, Any]:
+    if section.get("type") != "local":
+        return section
+    return {**section, **({"host": host} if host else {}), **({"port": port} if port else {})}
 
 
 def _port(listener: ListenerConfig) -> int:

@@ -11,10 +11,12 @@ import resource
 import signal
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
+import msgspec
 import trio
+from msgspec import Struct
 
 from mailcrane.admin.accounts import INITIAL_FOLDERS
 from mailcrane.admin.control import ControlInUse
@@ -54,56 +56,96 @@ def serve(config_path: str | Path) -> int:
     except ConfigError as error:
         return _fail(error)
     set_up_logging(static.log.level, static.log.format, static.log.levels)
-    return _run(static, None, lambda: log.info("ready", hostname=static.hostname, pid=os.getpid()))
+    return _run(static, _Process(lambda _: log.info("ready", hostname=static.hostname, pid=os.getpid())))
 
 
-def localserve(directory: str | Path | None = None, ip: str = "", *, init_only: bool = False) -> int:
+def localserve(
+    directory: str | Path | None = None,
+    ip: str = "",
+    *,
+    ports: development.Ports = development.AS_IN_FILE,
+    init_only: bool = False,
+    as_json: bool = False,
+    until_eof: bool = False,
+) -> int:
     """Run a development server until it is told to stop; returns the exit code.
 
     Args:
         directory: Made where it does not exist; `mailcrane.run.localserve.default_directory` by default.
         ip: Listen on this address only.
+        ports: Listen on other ports than the file says.
         init_only: Make the directory and return.
+        as_json: Print one line of JSON when the server is ready, instead of the greeting.
+        until_eof: Stop when standard input ends, so that the server does not survive the program that started it.
     """
     path = Path(directory) if directory else development.default_directory()
     try:
         development.set_up(path)
-        static = development.on_this_machine(load(path / development.CONFIG_NAME), ip)
+        as_in_file = development.on_this_machine(load(path / development.CONFIG_NAME), ip)
     except ConfigError as error:
         return _fail(error)
     except ValueError as error:
         return _fail(f"--ip: {error}")
     except OSError as error:
         return _fail(f"{error.filename or path}: {error.strerror}")
+    try:
+        static = development.on_this_machine(as_in_file, ports=ports)
+    except ValueError as error:
+        return _fail(f"--port-base: {error}")
     if init_only:
         print(path)
         return 0
     set_up_logging(static.log.level, static.log.format, static.log.levels)
-    addresses = development.addresses_of(static)
-    return _run(
-        static,
-        _development_rows(static, f"http://{addresses.http}/hooks/"),
-        lambda: print(development.greeting(addresses, path), flush=True),
-    )
+
+    async def when_bound(server: Server) -> None:
+        """Say where the server is, which is known only now where the system chose ports."""
+        server.static = development.as_bound(server.static, server.bound())
+        await server.store.write(_hooks_at(development.addresses_of(server.static).hooks_url), key="config")
+        await server.use(await server.store.read(lambda transaction: transaction.configuration.load()))
+
+    def announce(server: Server) -> None:
+        addresses = development.addresses_of(server.static)
+        if as_json:
+            print(msgspec.json.encode(development.reached(addresses, path)).decode(), flush=True)
+        else:
+            print(development.greeting(addresses, path), flush=True)
+
+    return _run(static, _Process(announce, _development_rows(as_in_file), when_bound, until_eof))
 
 
-def _run(static: StaticConfig, prepare: Unit | None, announce: Callable[[], None]) -> int:
+class _Process(Struct, frozen=True):
+    """What a server's process does besides running it.
+
+    Attributes:
+        announce: Told when every listener accepts.
+        prepare: A unit that is committed before the server is made; None for nothing.
+        when_bound: Done when the sockets are bound; None for nothing.
+        until_eof: Whether the server stops when standard input ends.
+    """
+
+    announce: Callable[[Server], None]
+    prepare: Unit | None = None
+    when_bound: Callable[[Server], Awaitable[None]] | None = None
+    until_eof: bool = False
+
+
+def _run(static: StaticConfig, process: _Process) -> int:
     sys.setswitchinterval(SWITCH_INTERVAL)
     raise_file_limit()
     try:
-        return trio.run(_main, static, prepare, announce)
+        return trio.run(_main, static, process)
     except* _OPERATOR_ERRORS as group:
         return_code = _report(_first(group))
     return return_code
 
 
-async def _main(static: StaticConfig, prepare: Unit | None, announce: Callable[[], None]) -> int:
+async def _main(static: StaticConfig, process: _Process) -> int:
     services = PluginServices(hostname=static.hostname, clock=SystemClock())
     host = PluginHost.load(static.plugins.enabled, static.plugin, services)
     for name in sorted(static.plugin.keys() - set(static.plugins.enabled)):
         log.warning("the table of a plugin that is not enabled has no effect", table=f"[plugin.{name}]")
     try:
-        await _serve(static, services, host, prepare=prepare, announce=announce)
+        await _serve(static, services, host, process)
     except BaseException as error:
         _leave_abandoned(host, error)
         raise
@@ -129,32 +171,37 @@ def _leave_abandoned(host: PluginHost, error: BaseException | None) -> None:
     os._exit(return_code)
 
 
-async def _serve(
-    static: StaticConfig,
-    services: PluginServices,
-    host: PluginHost,
-    *,
-    prepare: Unit | None,
-    announce: Callable[[], None],
-) -> None:
+async def _serve(static: StaticConfig, services: PluginServices, host: PluginHost, process: _Process) -> None:
     clock = services.clock
     with hold_data_dir(static.data_dir):
         async with await open_sqlite(static.store_path, clock) as store:
-            if prepare is not None:
-                await store.write(prepare, key="config")
+            if process.prepare is not None:
+                await store.write(process.prepare, key="config")
             server = await make_server(static, store, host, services, clock=clock)
             server.bind()
+            if process.when_bound is not None:
+                await process.when_bound(server)
             with Watchdog(packages=host.packages()).watching():
                 async with trio.open_nursery() as nursery:
                     await nursery.start(_stop_on_signal, server)
-                    nursery.start_soon(_announce_when_ready, server, announce)
+                    if process.until_eof:
+                        nursery.start_soon(_stop_on_eof, server)
+                    nursery.start_soon(_announce_when_ready, server, process.announce)
                     await server.run(control_path=static.control_path)
                     nursery.cancel_scope.cancel()
 
 
-async def _announce_when_ready(server: Server, announce: Callable[[], None]) -> None:
+async def _announce_when_ready(server: Server, announce: Callable[[Server], None]) -> None:
     await server.ready.wait()
-    announce()
+    announce(server)
+
+
+async def _stop_on_eof(server: Server) -> None:
+    """Stop when standard input ends: its other end was closed, or the program that had it is gone."""
+    while await trio.to_thread.run_sync(os.read, 0, 4096, abandon_on_cancel=True):
+        pass
+    log.info("stopping", reason="standard input has ended")
+    server.stop()
 
 
 async def _stop_on_signal(server: Server, *, task_status: trio.TaskStatus[None]) -> None:
@@ -183,12 +230,11 @@ def raise_file_limit() -> int:
     return soft
 
 
-def _development_rows(static: StaticConfig, hooks_url: str) -> Unit:
+def _development_rows(static: StaticConfig) -> Unit:
+    hooks_url = development.addresses_of(static).hooks_url
+
     def unit(transaction: Transaction) -> None:
-        if version := transaction.configuration.version():
-            moved = development.with_hooks_at(transaction.configuration.load(), hooks_url)
-            if moved is not None:
-                transaction.configuration.replace(moved, expected_version=version)
+        if transaction.configuration.version():
             return
         rows = validate(development.initial_configuration(hooks_url), transports=static.transports)
         transaction.configuration.replace(rows, expected_version=0)
@@ -196,6 +242,15 @@ def _development_rows(static: StaticConfig, hooks_url: str) -> Unit:
         transaction.credentials.set(development.ACCOUNT, credentials)
         for folder, special_uses in INITIAL_FOLDERS:
             transaction.folders.create(development.ACCOUNT, folder, special_uses=special_uses)
+
+    return unit
+
+
+def _hooks_at(hooks_url: str) -> Unit:
+    def unit(transaction: Transaction) -> None:
+        moved = development.with_hooks_at(transaction.configuration.load(), hooks_url)
+        if moved is not None:
+            transaction.configuration.replace(moved, expected_version=transaction.configuration.version())
 
     return unit
 

@@ -39,6 +39,7 @@ from mailcrane.receive.submission import SubmissionReceiver
 from mailcrane.retire.suppression import SuppressionLists
 from mailcrane.run import listeners
 from mailcrane.run.catcher import Catcher
+from mailcrane.run.messages import Messages
 from mailcrane.session.login import Logins
 from mailcrane.session.smtp import SessionServices
 from mailcrane.store.housekeeping import sweep
@@ -136,7 +137,8 @@ class Server:
             for name in listeners.listener_names(static, lambda one: one.protocol not in {"http", "https"})
         }
         self._certificates = certificates
-        self.web = listeners.WebServices(_web_apps(host, clock, self.report_health))
+        self._stop = trio.Event()
+        self.web = listeners.WebServices(_web_apps(host, clock, self.report_health, store, self._stop))
         self.web.check(static)
         self._web_sockets: dict[str, list[trio.SocketListener]] = {}
         self._notifier = Notifier(store, hooks)
@@ -144,7 +146,6 @@ class Server:
         self._poster: HTTPPoster | None = None
         self.scheduler: Scheduler | None = None
         self.ready = trio.Event()
-        self._stop = trio.Event()
 
     def directory(self) -> Directory:
         """Return the look-ups of the present configuration."""
@@ -171,6 +172,11 @@ class Server:
             listeners.bind_smtp(self.static, name, listener)
         for name in listeners.listener_names(self.static, lambda one: one.protocol in {"http", "https"}):
             self._web_sockets[name] = listeners.bind_http(self.static, name)
+
+    def bound(self) -> dict[str, list[tuple[str, int]]]:
+        """Return the addresses that `bind` bound, by listener, with the ports that the system chose."""
+        web = {name: [one.socket.getsockname()[:2] for one in bound] for name, bound in self._web_sockets.items()}
+        return {**{name: listener.addresses for name, listener in self.smtp.items()}, **web}
 
     def stop(self) -> None:
         """Begin to stop; `run` returns when everything has ended."""
@@ -358,10 +364,29 @@ def _server_secret(transaction: Transaction) -> bytes:
     return secret
 
 
-def _web_apps(host: PluginHost, clock: Clock, report: Callable[[], HealthReport]) -> dict[str, HTTPApp]:
+def _web_apps(
+    host: PluginHost, clock: Clock, report: Callable[[], HealthReport], store: Store, stopping: trio.Event
+) -> dict[str, HTTPApp]:
     """The web services that listeners may name; a plugin's takes the place of one of ours."""
-    ours = (HTTPApp("hooks", "/hooks/", lambda: Catcher(clock)), *monitoring_apps(report))
+
+    async def recipient(entry_id: int) -> str:
+        return await store.read(lambda transaction: _forward_path(transaction, entry_id))
+
+    ours = (
+        HTTPApp("hooks", "/hooks/", lambda: Catcher(clock, recipient, stopping)),
+        HTTPApp("messages", "/messages/", lambda: Messages(store, stopping)),
+        *monitoring_apps(report),
+    )
     return {app.service: app for app in (*ours, *(app for _, app in host.hooks.register_http_apps()))}
+
+
+def _forward_path(transaction: Transaction, entry_id: int) -> str:
+    """Return the forward-path of an entry, queued or retired; empty where it is not known."""
+    entry = transaction.queue.get(entry_id)
+    if entry is None:
+        retired = transaction.retired.get(entry_id)
+        entry = None if retired is None else retired.entry
+    return "" if entry is None else str(entry.forward_path)
 
 
 _HEALTH_OF_PLUGIN = {

@@ -145,6 +145,21 @@ class StoredMessage(Struct, frozen=True):
     prefix: bytes = b""
 
 
+class PlacedMessage(Struct, frozen=True):
+    """A message with where it is.
+
+    Attributes:
+        account: Name of the account.
+        folder: Name of the folder.
+        special_uses: Roles of the folder.
+    """
+
+    account: str
+    folder: str
+    special_uses: tuple[str, ...]
+    message: StoredMessage
+
+
 class ChangeKind(enum.StrEnum):
     """What a change row tells."""
 

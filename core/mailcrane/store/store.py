@@ -40,7 +40,7 @@ class Store(ABC):
 
     Attributes:
         wakeups: What was committed is told here, by topic: ``queue``, ``events``, ``outgoing events``, ``webhooks``,
-            ``configuration``, ``credentials`` and ``account:<name>``.
+            ``configuration``, ``credentials``, ``account:<name>`` and ``messages`` (one came into some folder).
         statistics: Counts since the store was opened.
         failed: Set when the engine is dead; then `failure` is why.
     """

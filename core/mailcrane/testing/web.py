@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import msgspec
+import trio
 from msgspec import Struct
 
 from mailcrane.http.app import ASGIApp, Message, Scope
@@ -45,7 +46,10 @@ async def ask_app(
     sent: list[Message] = []
 
     async def receive() -> Message:
-        return to_receive.pop() if to_receive else {"type": "http.disconnect"}
+        if not to_receive:
+            # The client stays until it has its answer.
+            await trio.sleep_forever()
+        return to_receive.pop()
 
     async def send(message: Message) -> None:
         sent.append(message)

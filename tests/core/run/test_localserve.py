@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import json
 import smtplib
-import socket
 import subprocess
 import sys
-import time
 import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from mailcrane.config.rows import Webhook
 from mailcrane.config.static import load
 from mailcrane.config.validate import validate
+from mailcrane.observe.secret import Secret
 from mailcrane.run import localserve
-
-PORTS = (1025, 1587, 1465, 1080, 1443, 1081)
 
 
 def test_a_new_directory_holds_a_file_that_loads_and_a_certificate(tmp_path: Path) -> None:
@@ -41,7 +41,14 @@ def test_another_address_replaces_those_of_all_listeners(tmp_path: Path) -> None
     localserve.set_up(tmp_path)
     config = localserve.on_this_machine(load(tmp_path / "mailcrane.toml"), "127.0.0.9")
     assert localserve.addresses_of(config) == localserve.Addresses(
-        "127.0.0.9:1025", "127.0.0.9:1587", "127.0.0.9:1465", "127.0.0.9:1080", "127.0.0.9:1443", "127.0.0.9:1081"
+        "127.0.0.9:1025",
+        "127.0.0.9:1587",
+        "127.0.0.9:1465",
+        "127.0.0.9:1080",
+        "127.0.0.9:1443",
+        "127.0.0.9:1081",
+        "/messages/",
+        "/hooks/",
     )
     assert config.transports["local"]["host"] == "127.0.0.9"
     assert {len(listener.addresses) for listener in config.listeners.values()} == {1}
@@ -59,21 +66,11 @@ def test_the_rows_hold_together() -> None:
     assert [account.name for account in rows.accounts] == ["mox"]
 
 
-def _free_ports(count: int) -> list[int]:
-    sockets = [socket.socket() for _ in range(count)]
-    for one in sockets:
-        one.bind(("127.0.0.1", 0))
-    ports: list[int] = [one.getsockname()[1] for one in sockets]
-    for one in sockets:
-        one.close()
-    return ports
-
-
 def test_webhooks_follow_the_server_to_another_address_but_not_what_somebody_set() -> None:
     here, there = "http://127.0.0.1:1080/hooks/", "http://127.0.0.5:1080/hooks/"
     moved = localserve.with_hooks_at(localserve.initial_configuration(here), there)
     assert moved is not None
-    assert moved.accounts[0].outgoing_webhook == Webhook(there)
+    assert moved.accounts[0].outgoing_webhook == Webhook(there, secrets=(Secret(localserve.WEBHOOK_SECRET),))
     assert localserve.with_hooks_at(moved, there) is None
     assert (
         localserve.with_hooks_at(localserve.initial_configuration("http://127.0.0.1:8000/my/application"), there)
@@ -84,34 +81,74 @@ def test_webhooks_follow_the_server_to_another_address_but_not_what_somebody_set
     )
 
 
-def test_the_process_takes_a_message_delivers_it_and_shows_the_webhook(tmp_path: Path) -> None:
+def test_a_port_base_moves_all_ports(tmp_path: Path) -> None:
     localserve.set_up(tmp_path)
-    config = tmp_path / "mailcrane.toml"
-    text = config.read_text()
-    ports = _free_ports(len(PORTS))
-    for old, new in zip(PORTS, ports, strict=True):
-        text = text.replace(f', "[::1]:{old}"', "").replace(f":{old}", f":{new}")
-    config.write_text(text.replace('type = "local"', f'type = "local"\nport = {ports[0]}'))
-    program = f"from mailcrane.run.serve import localserve; raise SystemExit(localserve({str(tmp_path)!r}))"
-    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True) as process:
+    config = localserve.on_this_machine(load(tmp_path / "mailcrane.toml"), "127.0.0.1", localserve.Ports(2000))
+    addresses = localserve.addresses_of(config)
+    assert (addresses.smtp, addresses.http) == ("127.0.0.1:2025", "127.0.0.1:2080")
+    with pytest.raises(ValueError, match="port 2025 would become 66025"):
+        localserve.on_this_machine(config, ports=localserve.Ports(65000))
+
+
+def test_what_was_bound_is_where_local_mail_is_delivered(tmp_path: Path) -> None:
+    localserve.set_up(tmp_path)
+    config = localserve.on_this_machine(load(tmp_path / "mailcrane.toml"), "127.0.0.1", localserve.Ports(is_free=True))
+    assert {one.addresses for one in config.listeners.values()} == {("127.0.0.1:0",)}
+    bound = {name: [("127.0.0.1", 5000 + index)] for index, name in enumerate(config.listeners)}
+    found = localserve.as_bound(config, bound)
+    assert localserve.addresses_of(found).smtp == "127.0.0.1:5000"
+    assert found.transports["local"] == {"type": "local", "host": "127.0.0.1", "port": 5000}
+    # Nothing is changed where the file said the port.
+    assert localserve.as_bound(found, bound) == found
+
+
+def test_a_server_without_the_catcher_has_no_webhook_and_no_line_about_it(tmp_path: Path) -> None:
+    assert localserve.initial_configuration("").accounts[0].outgoing_webhook is None
+    addresses = localserve.Addresses("a:1", "a:2", "a:3", "a:4", "a:5", "")
+    assert "webhooks" not in localserve.greeting(addresses, tmp_path)
+    assert "messages" not in localserve.greeting(addresses, tmp_path)
+
+
+@contextmanager
+def _process(*options: str) -> Iterator[tuple[subprocess.Popen[str], dict[str, Any]]]:
+    """Run a server on free ports; yields what it says of itself."""
+    command = [sys.executable, "-m", "mailcrane", "localserve", "--free-ports", "--json", *options]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout is not None
-            assert "is ready" in process.stdout.readline()
-            with smtplib.SMTP("127.0.0.1", ports[1], timeout=10) as client:
-                client.login(localserve.LOGIN, localserve.PASSWORD)
-                client.sendmail(localserve.LOGIN, ["you@example.org"], f"From: {localserve.LOGIN}\n\nHello\n")
-            assert _caught(ports[3])[0]["payload"]["Event"] == "delivered"
+            yield process, json.loads(process.stdout.readline())
         finally:
             process.terminate()
+
+
+def _get(url: str) -> Any:
+    with urllib.request.urlopen(url, timeout=30) as response:
+        return json.load(response)
+
+
+def test_the_process_delivers_at_the_second_try_and_shows_message_and_webhooks(tmp_path: Path) -> None:
+    with _process("--dir", str(tmp_path)) as (process, where):
+        host, port = where["submission"]
+        with smtplib.SMTP(host, port, timeout=10) as client:
+            client.login(where["login"], where["password"])
+            content = f"From: {where['login']}\nSubject: hello\n\nHello\n"
+            client.sendmail(where["login"], ["ann-451x1@example.org"], content)
+        [message] = _get(f"{where['messages_url']}?to=ann-451x1@example.org&timeout=15")["messages"]
+        assert message["subject"] == "hello"
+        caught = _get(f"{where['hooks_url']}?to=ann-451x1@example.org&count=2&timeout=15")["webhooks"]
+        assert [one["event"] for one in caught] == ["delivered", "delayed"]
+        assert caught[0]["header"]["webhook-signature"].startswith("v1,")
+        process.terminate()
         assert process.wait(10) == 0
 
 
-def _caught(port: int) -> list[dict[str, dict[str, str]]]:
-    """Ask for what was caught until something was."""
-    for _ in range(200):
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/hooks/?format=json", timeout=5) as response:
-            calls: list[dict[str, dict[str, str]]] = json.load(response)
-        if calls:
-            return calls
-        time.sleep(0.02)
-    raise AssertionError("no webhook was caught")
+def test_two_servers_run_side_by_side_and_end_with_their_standard_input(tmp_path: Path) -> None:
+    with (
+        _process("--dir", str(tmp_path / "a"), "--until-eof") as (first, here),
+        _process("--dir", str(tmp_path / "b"), "--until-eof") as (second, there),
+    ):
+        assert here["messages_url"] != there["messages_url"]
+        for process in (first, second):
+            assert process.stdin is not None
+            process.stdin.close()
+            assert process.wait(10) == 0

@@ -13,7 +13,7 @@ from datetime import datetime
 import msgspec
 
 from mailcrane.store.errors import ResyncNeeded, StoreError
-from mailcrane.store.records import Change, ChangeKind, Folder, StoredMessage
+from mailcrane.store.records import Change, ChangeKind, Folder, PlacedMessage, StoredMessage
 from mailcrane.store.repository.accounts import Accounts
 from mailcrane.store.repository.content import ContentRepository
 from mailcrane.store.repository.message_rows import (
@@ -26,6 +26,7 @@ from mailcrane.store.repository.message_rows import (
     flag_names,
     folder_of,
     message_of,
+    role_names,
     words_of,
 )
 from mailcrane.store.sql import SQL, Row, Unit, to_us
@@ -173,6 +174,7 @@ class FoldersRepository:
         assert inserted is not None, "RETURNING gives the row that was written"
         message_id: int = inserted[0]
         self._changed(account, account_id, modseq, ChangeKind.MESSAGE_ADDED, [(folder_id, message_id, uid)])
+        self._unit.wake("messages")
         return StoredMessage(
             message_id,
             folder_id,
@@ -208,6 +210,25 @@ class FoldersRepository:
             (account, folder, after_uid, limit),
         )
         return [message_of(row) for row in rows]
+
+    def recent(
+        self, *, after_id: int = 0, before_id: int | None = None, limit: int = 100
+    ) -> builtins.list[PlacedMessage]:
+        """Return messages of all folders of all accounts, the newest first.
+
+        Args:
+            after_id: Those with a higher id.
+            before_id: Those with a lower id; None for all.
+            limit: The most messages.
+        """
+        before, bound = ("", ()) if before_id is None else (" AND m.id < ?", (before_id,))
+        rows = self._sql.rows(
+            f"SELECT a.name, f.name, f.special_uses, {MESSAGE} FROM messages m JOIN folders f ON f.id = m.folder_id"
+            " JOIN accounts a ON a.id = m.account_id"
+            f" WHERE m.id > ?{before} AND m.is_expunged = 0 AND a.name IS NOT NULL ORDER BY m.id DESC LIMIT ?",
+            (after_id, *bound, limit),
+        )
+        return [PlacedMessage(row[0], row[1], role_names(row[2]), message_of(row[3:])) for row in rows]
 
     def set_flags(
         self,

@@ -65,10 +65,15 @@ def counts_of(bits: int) -> tuple[int, int, int, int]:
     return int(not is_deleted), int(is_deleted), int(not is_seen and not is_deleted), int(not is_seen)
 
 
+def role_names(bits: int) -> tuple[str, ...]:
+    """Return the stored special uses of a folder by name."""
+    return tuple(role for role, bit in ROLE_BIT.items() if bits & bit)
+
+
 def folder_of(row: Row) -> Folder:
     """Return the folder of a row of `FOLDER`."""
     fields: list[Any] = list(row)
-    fields[5] = tuple(role for role, bit in ROLE_BIT.items() if fields[5] & bit)
+    fields[5] = role_names(fields[5])
     fields[6] = words_of(fields[6])
     return Folder(*fields)
 

@@ -159,3 +159,28 @@ async def test_an_unknown_flag_or_account_is_refused(store: Store, make: Any) ->
     with pytest.raises(UnknownAccount):
         await store.read(lambda tx: tx.folders.modseq("nobody"))
     assert await store.read(lambda tx: tx.folders.list("bob")) == []
+
+
+async def test_recent_messages_of_all_folders_come_newest_first_and_wake_those_who_wait(
+    store: Store, make: Any
+) -> None:
+    ids = [(await add(store, make, folder)).id for folder in ("Inbox", "Sent", "Inbox")]
+    assert store.wakeups.version("messages") > 0
+    recent = await store.read(lambda tx: tx.folders.recent())
+    assert [(one.account, one.folder, one.message.id) for one in recent] == [
+        ("bob", "Inbox", ids[2]),
+        ("bob", "Sent", ids[1]),
+        ("bob", "Inbox", ids[0]),
+    ]
+    some = await store.read(lambda tx: tx.folders.recent(after_id=ids[0], before_id=ids[2]))
+    assert [one.message.id for one in some] == [ids[1]]
+    assert len(await store.read(lambda tx: tx.folders.recent(limit=1))) == 1
+    await store.write(lambda tx: tx.folders.expunge("bob", [ids[2]]), key="account:bob")
+    assert [one.message.id for one in await store.read(lambda tx: tx.folders.recent())] == [ids[1], ids[0]]
+
+
+async def test_recent_messages_come_with_the_roles_of_their_folder(store: Store, make: Any) -> None:
+    await add(store, make, "Mine")
+    await store.write(lambda tx: tx.folders.set_special_uses("bob", "Mine", ["\\Sent"]), key="account:bob")
+    [one] = await store.read(lambda tx: tx.folders.recent())
+    assert one.special_uses == ("\\Sent",)
