@@ -15,11 +15,13 @@ import mailcrane.cli.reference
 import mailcrane.config.describe
 import mailcrane.model.event_kinds
 import mailcrane.plugin.reference
+import mailcrane_conformance.suites
 
 DOCS = Path(__file__).resolve().parent
 
 REFERENCE: dict[str, Callable[[], str]] = {
     "reference/commands.md": mailcrane.cli.reference.render,
+    "reference/conformance.md": mailcrane_conformance.suites.render,
     "reference/config.md": mailcrane.config.describe.render_markdown,
     "reference/events.md": mailcrane.model.event_kinds.render,
     "reference/hooks.md": mailcrane.plugin.reference.render,

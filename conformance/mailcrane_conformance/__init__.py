@@ -1,6 +1,6 @@
-"""Conformance kits: what a plugin for Mailcrane must do, as behaviours with ids that can be run.
+"""Conformance kit: what plugins for Mailcrane must do, as behaviours with ids that can be tried.
 
-`transport` has the behaviours of a transport; `peer` is the scripted SMTP server that they are shown with, and imports
-nothing of Mailcrane. ``python -m mailcrane_conformance transport package.module:function`` runs a kit from the shell,
-`mailcrane_conformance.transport.run` from a test.
+A suite is a list of behaviours: `transport` has those of a transport. `peer` is the scripted SMTP and LMTP server that
+transports are shown with, and imports nothing of Mailcrane. Each suite has ``run``, which returns results, and
+``make_test``, which makes a test for pytest; ``python -m mailcrane_conformance`` tries them from the shell.
 """

@@ -1,50 +1,102 @@
-"""``python -m mailcrane_conformance``: list or run a kit from the shell."""
+"""``python -m mailcrane_conformance``: list the behaviours of the suites, or try them from the shell."""
 
 from __future__ import annotations
 
 import argparse
 import importlib
+import json
+import os
 import sys
 from collections.abc import Sequence
-from typing import cast
+from typing import Any
 
 import trio
 
 from mailcrane_conformance import transport
-from mailcrane_conformance.kit import Answer
+from mailcrane_conformance.kit import Answer, Result, as_data
+from mailcrane_conformance.suites import SUITES
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a kit; 0 when every behaviour passed, 1 when one failed, 2 for a wrong call."""
-    parser = argparse.ArgumentParser(prog="python -m mailcrane_conformance", description=__doc__)
-    parser.add_argument("kit", choices=["transport"], help="the kit")
-    parser.add_argument("factory", nargs="?", metavar="MODULE:FUNCTION", help="async function of host and port")
-    parser.add_argument("--only", action="append", default=[], metavar="ID", help="try this behaviour; may be repeated")
-    parser.add_argument("--list", action="store_true", help="list the behaviours and end")
+    """Try a suite; 0 when no behaviour failed, 1 when one did, 2 for a wrong call."""
+    parser = argparse.ArgumentParser(prog="python -m mailcrane_conformance", description="Mailcrane's conformance kit.")
+    commands = parser.add_subparsers(dest="suite", required=True, metavar="SUITE")
+    _add_list(commands)
+    _add_transport(commands)
     chosen = parser.parse_args(arguments)
-    if chosen.list:
-        for behaviour in transport.BEHAVIOURS:
-            print(f"{behaviour.id:28} {behaviour.sentence}")
-        return 0
-    if chosen.factory is None:
-        parser.error("name the transport to test as MODULE:FUNCTION")
+    if chosen.suite == "list":
+        return _list(chosen.of, is_json=chosen.json)
+    # What is tested lies where the author stands, as with ``python -m pytest``.
+    if (here := os.getcwd()) not in sys.path:
+        sys.path.insert(0, here)
     try:
-        make = _load(chosen.factory)
-        results = trio.run(transport.run, make, tuple(chosen.only))
+        results = chosen.run(chosen)
     except (ValueError, ImportError, AttributeError) as error:
         parser.error(str(error))
-    for result in results:
-        print(result)
-    failed = sum(result.answer is Answer.FAILED for result in results)
-    print(f"{len(results) - failed} passed, {failed} failed")
-    return 1 if failed else 0
+    return _report(results, is_json=chosen.json)
 
 
-def _load(name: str) -> transport.TransportFactory:
+def _add_list(commands: Any) -> None:
+    lists = commands.add_parser("list", help="list all behaviours with their sentences")
+    lists.add_argument("of", nargs="?", choices=[suite.name for suite in SUITES], help="of one suite only")
+    lists.add_argument("--json", action="store_true", help="write JSON")
+
+
+def _add_transport(commands: Any) -> None:
+    one = commands.add_parser("transport", help="test a transport")
+    one.add_argument(
+        "target", metavar="MODULE:FUNCTION", help="async function of host and port that makes the transport"
+    )
+    kinds = one.add_mutually_exclusive_group()
+    kinds.add_argument("--lmtp", action="store_true", help="the transport speaks LMTP")
+    kinds.add_argument("--other", action="store_true", help="MODULE:FUNCTION opens a peer of its own, and a transport")
+    _add_common(one)
+    one.set_defaults(run=_run_transport)
+
+
+def _add_common(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--only", action="append", default=[], metavar="ID", help="try this behaviour; may be repeated")
+    parser.add_argument("--json", action="store_true", help="write JSON, a list of results")
+
+
+def _run_transport(chosen: argparse.Namespace) -> list[Result]:
+    target = _load(chosen.target)
+    subject = transport.smtp(target)
+    if chosen.lmtp:
+        subject = transport.lmtp(target)
+    elif chosen.other:
+        subject = transport.other(target)
+    return trio.run(transport.run, subject, tuple(chosen.only))
+
+
+def _list(suite: str | None, *, is_json: bool) -> int:
+    behaviours = [one for each in SUITES if suite in (None, each.name) for one in each.behaviours]
+    if is_json:
+        rows = [{"id": one.id, "sentence": one.sentence, "reference": one.reference} for one in behaviours]
+        print(json.dumps(rows, indent=2))
+        return 0
+    width = max(len(one.id) for one in behaviours)
+    for one in behaviours:
+        print(f"{one.id:{width}}  {one.sentence} [{one.reference}]")
+    return 0
+
+
+def _report(results: Sequence[Result], *, is_json: bool) -> int:
+    counts = {answer: sum(result.answer is answer for result in results) for answer in Answer}
+    if is_json:
+        print(json.dumps([as_data(result) for result in results], indent=2))
+    else:
+        for result in results:
+            print(result)
+        print(", ".join(f"{count} {answer.value}" for answer, count in counts.items()))
+    return 1 if counts[Answer.FAILED] else 0
+
+
+def _load(name: str) -> Any:
     module, colon, function = name.partition(":")
     if not colon:
         raise ValueError(f"{name!r} is not MODULE:FUNCTION")
-    return cast(transport.TransportFactory, getattr(importlib.import_module(module), function))
+    return getattr(importlib.import_module(module), function)
 
 
 if __name__ == "__main__":
