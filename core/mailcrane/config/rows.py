@@ -142,6 +142,22 @@ class Account(Struct, frozen=True, forbid_unknown_fields=True):
     keep_retired_webhooks_seconds: Annotated[
         int, Meta(ge=0, description="How long webhook calls that are done are kept; 0 keeps none.")
     ] = 0
+    max_outgoing_messages_per_day: Annotated[
+        int,
+        Meta(
+            ge=0,
+            description="How many messages the account may submit in 24 hours; one to several recipients counts as "
+            "several. 0 sets no limit.",
+        ),
+    ] = 1000
+    max_first_time_recipients_per_day: Annotated[
+        int,
+        Meta(
+            ge=0,
+            description="To how many recipients that it never sent to the account may submit in 24 hours. 0 sets no "
+            "limit, and no record of recipients is kept.",
+        ),
+    ] = 200
     from_id_login_addresses: Annotated[
         tuple[str, ...],
         Meta(

@@ -77,7 +77,8 @@ class SubmissionRefused(Exception):
     """A submission that is not accepted; nothing was stored.
 
     Attributes:
-        code: A word for programs: ``badFrom``, ``domainDisabled``, ``messageTooLarge``, ``user``, ``server`` …
+        code: A word for programs: ``badFrom``, ``domainDisabled``, ``messageTooLarge``, ``messageLimitReached``,
+            ``recipientLimitReached``, ``user``, ``server`` …
         reply: What an SMTP client is told. The text is safe to show.
     """
 

@@ -16,6 +16,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from mailcrane.config.directory import Directory
+from mailcrane.config.rows import Account
 from mailcrane.message import trace
 from mailcrane.message.addresses import parse_address_list
 from mailcrane.message.content import BytesContent
@@ -39,7 +40,7 @@ from mailcrane.receive.incoming import BUDGET_SECONDS
 from mailcrane.receive.queued import HOLD_NEW_ENTRIES, queued_events
 from mailcrane.receive.storing import Storable, origin_of
 from mailcrane.smtp import replies
-from mailcrane.store.errors import AlreadyStored, DiskFull, FromIdTaken
+from mailcrane.store.errors import AlreadyStored, DiskFull, FromIdTaken, SendingLimitReached
 from mailcrane.store.records import NewEntry, QueueFilter
 from mailcrane.store.store import Store
 from mailcrane.store.transaction import Transaction
@@ -61,6 +62,10 @@ _DOMAIN_DISABLED = Reply.make(451, "4.3.0", "Mail from this domain is not taken 
 _TWICE = Reply.make(554, "5.6.0", "An X-Mox-Extra field is there twice, or has no name")
 _ONE_RECIPIENT = Reply.make(554, "5.5.3", "With an id in the reverse-path there can be one recipient only")
 _ID_TAKEN = Reply.make(554, "5.1.7", "The id in the reverse-path was used before")
+_TOO_MANY = Reply.make(451, "4.7.1", "The account has sent as many messages in 24 hours as it may, try again later")
+_TOO_MANY_NEW = Reply.make(
+    451, "4.7.1", "The account has sent to as many new recipients in 24 hours as it may, try again later"
+)
 _REFUSED = Reply.make(550, "5.7.1", "The message is refused")
 _DEFERRED = Reply.make(451, "4.7.1", "The message is not taken now, try again later")
 _FAILED = Judgement(
@@ -162,7 +167,8 @@ class SubmissionReceiver:
         added, message_id = self._added_fields(submission, header)
         origin = origin_of(submission.session.id, submission.transaction)
         storable = await Storable.make(b"".join(map(bytes, added)), submission.content, origin=origin)
-        plan = _Plan(submission, paths, message_id, extra, require_tls, held_by)
+        account = self._directory().account(submission.identity.account)
+        plan = _Plan(submission, paths, message_id, extra, require_tls, held_by, account)
         try:
             ids = await self._store.write(
                 lambda transaction: plan.store(transaction, storable), key=f"account:{submission.identity.account}"
@@ -172,6 +178,13 @@ class SubmissionReceiver:
             ids = await self._ids_of(stored.info.id, len(paths))
         except FromIdTaken:
             raise SubmissionRefused("user", _ID_TAKEN) from None
+        except SendingLimitReached as reached:
+            log.warning("sending limit reached", account=reached.account, what=reached.what, limit=reached.limit)
+            is_messages = reached.what == "messages"
+            code, reply = (
+                ("messageLimitReached", _TOO_MANY) if is_messages else ("recipientLimitReached", _TOO_MANY_NEW)
+            )
+            raise SubmissionRefused(code, reply) from None
         except DiskFull:
             raise SubmissionRefused("server", replies.STORAGE_FULL) from None
         log.info(
@@ -313,11 +326,20 @@ class _Plan(Struct, frozen=True):
     extra: dict[str, str]
     require_tls: bool | None
     held_by: str
+    account: Account | None
 
     def store(self, transaction: Transaction, storable: Storable) -> list[int]:
         """Store content, entries, copy and events; returns the ids of the entries."""
         submission = self.submission
         info = storable.store(transaction)
+        # After the content: what was stored before is found there, and does not count twice.
+        if self.account is not None:
+            transaction.outgoing.count(
+                self.account.name,
+                submission.forward_paths,
+                max_messages=self.account.max_outgoing_messages_per_day,
+                max_first_time_recipients=self.account.max_first_time_recipients_per_day,
+            )
         due_at: datetime = transaction.now
         if submission.release_at is not None and submission.release_at > due_at:
             due_at = submission.release_at

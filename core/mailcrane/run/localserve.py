@@ -225,6 +225,9 @@ def initial_configuration(hooks_url: str) -> Configuration:
                 outgoing_webhook=Webhook(hooks_url, secrets=(Secret(WEBHOOK_SECRET),)) if hooks_url else None,
                 keep_retired_messages_seconds=_THREE_DAYS_SECONDS,
                 keep_retired_webhooks_seconds=_THREE_DAYS_SECONDS,
+                # A test run may send what no person does in a day.
+                max_outgoing_messages_per_day=0,
+                max_first_time_recipients_per_day=0,
             ),
         ),
         addresses=(Address(LOGIN, ACCOUNT), Address("@localhost", ACCOUNT)),

@@ -72,6 +72,22 @@ class FromIdTaken(StoreError):
         self.from_id = from_id
 
 
+class SendingLimitReached(StoreError):
+    """An account has sent as much in 24 hours as it may.
+
+    Attributes:
+        account: Its name.
+        what: ``messages`` or ``first-time recipients``.
+        limit: How many it may.
+    """
+
+    def __init__(self, account: str, what: str, limit: int) -> None:
+        super().__init__(f"account {account!r} has reached its limit of {limit} {what} in 24 hours")
+        self.account = account
+        self.what = what
+        self.limit = limit
+
+
 class VersionChanged(StoreError):
     """The configuration was changed by somebody else in between.
 

@@ -24,8 +24,9 @@ async def sweep(store: Store) -> int:
 
     That is: retired entries and calls past their time, staged content that nothing was added to for an hour, content
     without references, expunged messages, changes and events older than 30 days, failures in a row that ended 90 days
-    ago, keys of calls older than a day and beyond an account's newest 500,000, and what removed accounts left. A plugin
-    that has not been told of an event by then misses it, and `mailcrane.plugin.notify` tells of that.
+    ago, keys of calls older than a day and beyond an account's newest 500,000, counters of sending limits that have run
+    out, and what removed accounts left. A plugin that has not been told of an event by then misses it, and
+    `mailcrane.plugin.notify` tells of that.
 
     Webhook calls of removed accounts are retired and kept for 7 days: somebody may ask what became of them.
     """
@@ -40,6 +41,7 @@ async def sweep(store: Store) -> int:
         lambda tx: tx.idempotency.trim(keep=IDEMPOTENCY_KEYS_KEPT, limit=_STEP),
         lambda tx: tx.suppressions.purge_failures(tx.now - FAILURES_COUNTED, limit=_STEP),
         lambda tx: tx.webhooks.retire_removed(keep=CALLS_OF_REMOVED_KEPT, limit=_STEP),
+        lambda tx: tx.outgoing.purge(limit=_STEP),
         lambda tx: int(tx.configuration.purge_removed(limit=_STEP)),
     )
     total = 0

@@ -12,6 +12,7 @@ from mailcrane.store.repository.events import EventsRepository
 from mailcrane.store.repository.folders import FoldersRepository
 from mailcrane.store.repository.hold_rules import HoldRulesRepository
 from mailcrane.store.repository.idempotency import IdempotencyRepository
+from mailcrane.store.repository.outgoing import OutgoingRepository
 from mailcrane.store.repository.plugin_data import PluginDataRepository
 from mailcrane.store.repository.queue import QueueRepository
 from mailcrane.store.repository.retired import RetiredRepository
@@ -43,6 +44,7 @@ class Transaction:
         self.folders = FoldersRepository(sql, self, accounts, self.content)
         self.hold_rules = HoldRulesRepository(sql, self, accounts)
         self.queue = QueueRepository(sql, self, accounts, self.content, self.hold_rules)
+        self.outgoing = OutgoingRepository(sql, self, accounts)
         self.retired = RetiredRepository(sql, accounts)
         self.suppressions = SuppressionsRepository(sql, self, accounts)
         self.events = EventsRepository(sql, self, accounts)

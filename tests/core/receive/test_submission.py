@@ -13,6 +13,7 @@ import trio
 import trio.testing
 from msgspec.structs import replace
 
+from mailcrane.config.rows import Configuration
 from mailcrane.message.content import BytesContent
 from mailcrane.model.address import Mailbox, ReversePath
 from mailcrane.model.receive import Identity, Judgement, Verdict
@@ -20,7 +21,7 @@ from mailcrane.model.session import SessionInfo
 from mailcrane.model.submission import SentCopy, Submission, SubmissionAccepted, SubmissionRefused
 from mailcrane.plugin.base import Plugin
 from mailcrane.plugin.policy import hookimpl
-from mailcrane.testing.in_memory import ROWS, RunningServer, server
+from mailcrane.testing.in_memory import PASSWORD, ROWS, RunningServer, server
 from mailcrane.testing.values import made_session
 
 ANN = Mailbox("ann", "here.example")
@@ -338,3 +339,98 @@ async def test_a_slow_judge_looks_at_all_recipients_at_once(autojump_clock: trio
         begun_at = trio.current_time()
         await submit(running, content, *(f"a{number}@there.example" for number in range(10)))
         assert trio.current_time() - begun_at < 21
+
+
+# --- sending limits -------------------------------------------------------------------------------------------------
+
+
+def with_limits(messages: int, new: int) -> Configuration:
+    ann = replace(ROWS.accounts[0], max_outgoing_messages_per_day=messages, max_first_time_recipients_per_day=new)
+    return replace(ROWS, accounts=(ann, *ROWS.accounts[1:]))
+
+
+async def test_an_account_submits_as_many_messages_in_a_day_as_it_may(autojump_clock: trio.testing.MockClock) -> None:
+    content = b"From: ann@here.example\r\n" + BODY
+    async with held_server(rows=with_limits(3, 0)) as running:
+        await submit(running, content, "a@there.example", "b@there.example")
+        with pytest.raises(SubmissionRefused) as refused:
+            await submit(running, content, "a@there.example", "b@there.example")
+        await submit(running, content, "a@there.example")
+        assert len(await running.entries()) == 3
+        await trio.sleep(24 * 3600 + 600)
+        await submit(running, content, "a@there.example", "b@there.example")
+    assert refused.value.code == "messageLimitReached"
+    assert (refused.value.reply.code, refused.value.reply.enhanced_status_code) == (451, "4.7.1")
+
+
+async def test_an_account_submits_to_as_many_new_recipients_in_a_day_as_it_may(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    content = b"From: ann@here.example\r\n" + BODY
+    async with held_server(rows=with_limits(0, 1)) as running:
+        await submit(running, content, "a@there.example")
+        with pytest.raises(SubmissionRefused) as refused:
+            await submit(running, content, "b@there.example")
+        await submit(running, content, "a@there.example")
+        assert len(await running.entries()) == 2
+    assert refused.value.code == "recipientLimitReached"
+    assert (refused.value.reply.code, refused.value.reply.enhanced_status_code) == (451, "4.7.1")
+
+
+async def test_of_two_submissions_at_once_only_one_passes_the_limit(autojump_clock: trio.testing.MockClock) -> None:
+    refusals: list[str] = []
+
+    async def one(running: RunningServer) -> None:
+        try:
+            await submit(running, b"From: ann@here.example\r\n" + BODY)
+        except SubmissionRefused as refused:
+            refusals.append(refused.code)
+
+    async with held_server(rows=with_limits(1, 0)) as running:
+        async with trio.open_nursery() as nursery:
+            for _ in range(5):
+                nursery.start_soon(one, running)
+        assert len(await running.entries()) == 1
+    assert refusals == ["messageLimitReached"] * 4
+
+
+async def test_a_transaction_that_was_stored_before_does_not_count_twice(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async with held_server(rows=with_limits(1, 1)) as running:
+        submission = made(b"From: ann@here.example\r\n" + BODY, received_at=running.clock.now())
+        first = await running.server.submissions.submit(submission)
+        again = await running.server.submissions.submit(submission)
+        assert again.entries == first.entries
+        assert await running.store.read(lambda tx: tx.outgoing.sent("ann")) == (1, 1)
+
+
+async def test_an_smtp_client_that_has_reached_the_limit_is_told_to_try_later(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async with held_server(rows=with_limits(1, 0)) as running:
+        client = running.connect("submission")
+        await client.hello()
+        await client.log_in("ann@here.example", PASSWORD)
+        content = b"From: ann@here.example\r\n" + BODY
+        replies = [await client.send("ann@here.example", "you@there.example", content) for _ in range(2)]
+        await client.quit()
+    assert [(reply.code, reply.enhanced_status_code) for reply in replies] == [(250, "2.2.0"), (451, "4.7.1")]
+
+
+async def test_what_a_hold_rule_holds_is_told_with_the_session_that_it_came_in_by(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async with server() as running:
+        await running.store.write(lambda tx: tx.hold_rules.add(recipient_domain="there.example"), key="queue")
+        session = made_session(protocol="http", account="ann", id="s-held", login_address="ann@here.example")
+        await submit(running, b"From: ann@here.example\r\n" + BODY, session=session)
+        (entry,) = await running.entries()
+        (event,) = await running.events("ann")
+    assert (entry.is_held, entry.hold_rule) == (True, 1)
+    assert (event.data["held_by"], event.data["hold_rule"]) == ("hold rule 1 (to there.example)", 1)
+    assert (event.data["protocol"], event.data["session"], event.data["login"]) == (
+        "http",
+        "s-held",
+        "ann@here.example",
+    )

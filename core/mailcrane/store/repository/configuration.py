@@ -108,6 +108,8 @@ class ConfigurationRepository:
             ("plugin_positions", "account_id"),
             ("folders", "id"),
             ("suppressions", "id"),
+            ("outgoing_counts", "started_at"),
+            ("outgoing_recipients", "address"),
         ):
             rows = self._sql.rows(f"SELECT {key} FROM {table} WHERE account_id = ? LIMIT ?", (account_id, limit))
             if table == "retired":

@@ -36,7 +36,7 @@ class RetiredRepository:
         entry = retired.entry
         self._sql.run(
             "INSERT INTO retired (entry_id, account_id, from_id, message_id, forward_local, destination, event,"
-            " is_success, retired_at, keep_until, value) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            " is_success, retired_at, keep_until, value, reverse_path) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (
                 entry.id,
                 self._accounts.id_of(entry.account),
@@ -49,6 +49,7 @@ class RetiredRepository:
                 to_us(retired.retired_at),
                 to_us(retired.keep_until),
                 _encode(retired),
+                str(entry.reverse_path),
             ),
         )
 

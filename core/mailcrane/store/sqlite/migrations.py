@@ -215,6 +215,23 @@ MIGRATIONS: Final = (
         ),
         is_compatible=True,
     ),
+    Migration(
+        6,
+        (
+            """CREATE TABLE outgoing_counts (
+                account_id INTEGER NOT NULL, started_at INTEGER NOT NULL, messages INTEGER NOT NULL,
+                first_time INTEGER NOT NULL, PRIMARY KEY (account_id, started_at)) WITHOUT ROWID""",
+            "CREATE INDEX outgoing_counts_started ON outgoing_counts (started_at)",
+            """CREATE TABLE outgoing_recipients (
+                account_id INTEGER NOT NULL, address TEXT NOT NULL, first_at INTEGER NOT NULL,
+                last_at INTEGER NOT NULL, PRIMARY KEY (account_id, address)) WITHOUT ROWID""",
+            "CREATE INDEX outgoing_recipients_last ON outgoing_recipients (last_at)",
+            # Empty for the null reverse-path, and in rows from before.
+            "ALTER TABLE retired ADD COLUMN reverse_path TEXT NOT NULL DEFAULT ''",
+        ),
+        # Accounts are stored with their limits from here on, which the release before takes for a mistake.
+        is_compatible=False,
+    ),
 )
 
 
