@@ -7,7 +7,19 @@ from typing import Any, Generic, TypeVar
 
 from msgspec import Struct
 
-from mailcrane.admin import accounts, configuration, domains, hold_rules, plugins, queue, queue_changes, server
+from mailcrane.admin import (
+    accounts,
+    configuration,
+    domains,
+    hold_rules,
+    plugins,
+    queue,
+    queue_changes,
+    queue_dump,
+    queue_retired,
+    queue_why,
+    server,
+)
 from mailcrane.admin.administration import Administration
 from mailcrane.admin.errors import AdminError
 from mailcrane.config.convert import ConfigError, convert
@@ -54,6 +66,14 @@ HOLD_RULE_ADD = Operation("hold_rule_add", hold_rules.AddHoldRule, hold_rules.Ho
 HOLD_RULE_REMOVE = Operation(
     "hold_rule_remove", hold_rules.RemoveHoldRule, hold_rules.HoldRuleRemoved, hold_rules.remove_hold_rule
 )
+QUEUE_WHY = Operation("queue_why", queue_why.WhyDomain, queue_why.DomainReport, queue_why.why_domain)
+QUEUE_DUMP_HEADER = Operation(
+    "queue_dump_header", queue_dump.DumpHeader, queue_dump.DumpedHeader, queue_dump.dump_header
+)
+QUEUE_DUMP_PIECE = Operation("queue_dump_piece", queue_dump.DumpPiece, queue_dump.DumpedPiece, queue_dump.dump_piece)
+QUEUE_RETIRED_LIST = Operation(
+    "queue_retired_list", queue_retired.ListRetired, queue_retired.RetiredList, queue_retired.list_retired
+)
 QUEUE_SHOW = Operation("queue_show", queue.ShowEntry, queue.EntryDetails, queue.show_entry)
 CONFIG_EXPORT = Operation(
     "config_export", configuration.ExportConfiguration, configuration.Exported, configuration.export_configuration
@@ -94,6 +114,10 @@ OPERATIONS: dict[str, Operation[Any, Any]] = {
         HOLD_RULE_ADD,
         HOLD_RULE_REMOVE,
         QUEUE_SHOW,
+        QUEUE_WHY,
+        QUEUE_DUMP_HEADER,
+        QUEUE_DUMP_PIECE,
+        QUEUE_RETIRED_LIST,
         CONFIG_EXPORT,
         CONFIG_DIFF,
         CONFIG_APPLY,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated
 
 from msgspec import Meta, Struct
 from msgspec.structs import replace
@@ -11,9 +11,10 @@ from msgspec.structs import replace
 from mailcrane.admin.administration import Administration
 from mailcrane.admin.errors import AdminError
 from mailcrane.admin.queue_filter import MAX_ID, EntryFilter
+from mailcrane.admin.timeline import TimelineStep, tell
 from mailcrane.model.delivery import Attempt, Entry
-from mailcrane.model.event import Event
-from mailcrane.store.records import QueueSort
+from mailcrane.model.event import EVENT_FORMAT
+from mailcrane.store.records import CallFilter, QueueSort
 from mailcrane.store.transaction import Transaction
 
 
@@ -85,32 +86,31 @@ class QueueCount(Struct, frozen=True):
 
 
 class QueueAttempt(Struct, frozen=True):
-    """One try; `outcome` is empty while it is under way."""
+    """One try; `outcome` is empty while it is under way, `route` says which rule or plugin chose the transport."""
 
     number: int
     started_at: datetime
     seconds: float | None
     transport: str
+    route: str
     outcome: str
     reply: str
     error: str
     remote_mta: str
 
 
-class TimelineEvent(Struct, frozen=True):
-    """Something that happened to the entry."""
-
-    at: datetime
-    kind: str
-    data: dict[str, Any]
-
-
 class EntryDetails(Struct, frozen=True):
-    """An entry, queued or retired, with all that happened to it."""
+    """An entry, queued or retired, with all that happened to it.
 
-    entry: QueueEntry
+    Attributes:
+        entry: Null where it left the queue and is not kept; what is left then is the timeline.
+        event_format: Of the kinds and data in the timeline, see the reference page of events.
+    """
+
+    entry: QueueEntry | None
     attempts: tuple[QueueAttempt, ...]
-    timeline: tuple[TimelineEvent, ...]
+    timeline: tuple[TimelineStep, ...]
+    event_format: int = EVENT_FORMAT
 
 
 async def list_queue(administration: Administration, request: ListQueue) -> QueueList:
@@ -148,25 +148,27 @@ async def count_queue(administration: Administration, request: CountQueue) -> Qu
 
 
 async def show_entry(administration: Administration, request: ShowEntry) -> EntryDetails:
-    """Show one entry, while it is queued and as long as it is kept afterwards."""
+    """Show one entry: while it is queued, as long as it is kept afterwards, and as long as events tell of it."""
 
-    def read(transaction: Transaction) -> tuple[Entry, str, tuple[Attempt, ...], list[Event]] | None:
+    def read(transaction: Transaction) -> EntryDetails:
         events = transaction.events.for_entry(request.id)
+        calls = transaction.webhooks.list(CallFilter(entry_id=request.id))
         entry = transaction.queue.get(request.id)
+        retired = transaction.retired.get(request.id) if entry is None else None
         if entry is not None:
-            return entry, _status(entry), transaction.queue.attempts(request.id), events
-        retired = transaction.retired.get(request.id)
-        return None if retired is None else (retired.entry, retired.event, retired.attempts, events)
+            shown, attempts = _entry(entry, _status(entry)), transaction.queue.attempts(request.id)
+            return EntryDetails(shown, tuple(map(_attempt, attempts)), tell(events, attempts, calls))
+        if retired is not None:
+            shown = _entry(retired.entry, retired.event)
+            return EntryDetails(shown, tuple(map(_attempt, retired.attempts)), tell(events, (), calls))
+        if not events:
+            raise AdminError(
+                "not_found",
+                f"there is no entry {request.id} in the queue, nor is it kept, nor does an event tell of it",
+            )
+        return EntryDetails(None, (), tell(events, (), calls))
 
-    found = await administration.store.read(read)
-    if found is None:
-        raise AdminError("not_found", f"there is no entry {request.id} in the queue, nor is it kept")
-    entry, status, attempts, events = found
-    return EntryDetails(
-        _entry(entry, status),
-        tuple(_attempt(attempt) for attempt in attempts),
-        tuple(TimelineEvent(event.at, event.kind.value, event.data) for event in events),
-    )
+    return await administration.store.read(read)
 
 
 def _status(entry: Entry) -> str:
@@ -204,6 +206,7 @@ def _attempt(attempt: Attempt) -> QueueAttempt:
         started_at=attempt.started_at,
         seconds=None if attempt.duration is None else attempt.duration.total_seconds(),
         transport=attempt.transport,
+        route=attempt.route,
         outcome="" if result is None else result.outcome.value,
         reply="" if result is None or result.reply is None else str(result.reply),
         error="" if result is None else result.error,

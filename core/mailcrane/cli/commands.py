@@ -21,6 +21,8 @@ QUEUE = {
     "list": ("mailcrane.cli.queue:list_", "List entries of the queue."),
     "count": ("mailcrane.cli.queue:count", "Count entries of the queue."),
     "show": ("mailcrane.cli.queue:show", "Show one entry with its attempts and timeline."),
+    "why": ("mailcrane.cli.queue_why:why", "Say why nothing moves to a domain."),
+    "dump": ("mailcrane.cli.queue_why:dump", "Write the message of an entry as it travels."),
     "hold": ("mailcrane.cli.queue_changes:hold", "Hold entries: no attempts are made until they are released."),
     "unhold": ("mailcrane.cli.queue_changes:unhold", "Release entries that are held."),
     "schedule": ("mailcrane.cli.queue_changes:schedule", "Move the next attempt of entries."),
@@ -28,6 +30,7 @@ QUEUE = {
     "requiretls": ("mailcrane.cli.queue_changes:requiretls", "Set whether entries need a verified TLS connection."),
     "fail": ("mailcrane.cli.queue_changes:fail", "Fail entries: the sender is told that they are not delivered."),
     "drop": ("mailcrane.cli.queue_changes:drop", "Drop entries: only the application is told."),
+    "retired": ("mailcrane.cli.commands:retired", "See what left the queue."),
     "holdrules": ("mailcrane.cli.commands:holdrules", "Hold what is added to the queue, by rules."),
 }
 
@@ -35,6 +38,11 @@ HOLDRULES = {
     "list": ("mailcrane.cli.holdrules:list_", "List the hold rules."),
     "add": ("mailcrane.cli.holdrules:add", "Hold what fits, now and later."),
     "remove": ("mailcrane.cli.holdrules:remove", "Remove a hold rule."),
+}
+
+RETIRED = {
+    "list": ("mailcrane.cli.queue_retired:list_", "List entries that left the queue."),
+    "show": ("mailcrane.cli.queue:show", "Show one entry with its attempts and timeline."),
 }
 
 PLUGINS = {
@@ -90,6 +98,7 @@ def cli(context: click.Context, config_path: str) -> None:
 
 
 holdrules = LazyGroup("holdrules", lazy=HOLDRULES, short_help=QUEUE["holdrules"][1], help=QUEUE["holdrules"][1])
+retired = LazyGroup("retired", lazy=RETIRED, short_help=QUEUE["retired"][1], help=QUEUE["retired"][1])
 queue = LazyGroup("queue", lazy=QUEUE, short_help=TOP["queue"][1], help=TOP["queue"][1])
 account = LazyGroup("account", lazy=ACCOUNT, short_help=TOP["account"][1], help="Add and list accounts.")
 domain = LazyGroup("domain", lazy=DOMAIN, short_help=TOP["domain"][1], help="Add and list domains.")

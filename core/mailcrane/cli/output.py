@@ -19,6 +19,12 @@ def write_json(value: Any) -> None:
     click.echo(msgspec.json.format(encode_json(value), indent=2).decode())
 
 
+def write_lines(lines: Iterable[str]) -> None:
+    """Write sentences, each on a line of its own."""
+    for line in lines:
+        click.echo(_cell(line))
+
+
 def write_table(heading: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """Write columns, as wide as they need to be; the last is not padded."""
     texts = [[_cell(cell) for cell in row] for row in rows]

@@ -7,7 +7,7 @@ from datetime import datetime
 import click
 
 from mailcrane.admin.operations import QUEUE_COUNT, QUEUE_LIST, QUEUE_SHOW
-from mailcrane.admin.queue import CountQueue, ListQueue, ShowEntry
+from mailcrane.admin.queue import CountQueue, ListQueue, QueueEntry, ShowEntry
 from mailcrane.admin.queue_filter import MAX_ID, EntryFilter
 from mailcrane.cli.output import json_option, write_json, write_pairs, write_table
 from mailcrane.cli.queue_filter import filter_options
@@ -78,12 +78,21 @@ def count(*, filter_: EntryFilter, as_json: bool) -> None:
 @click.argument("id", type=click.IntRange(1, MAX_ID))
 @json_option
 def show(id: int, as_json: bool) -> None:
-    """Show the entry ID, while it is queued and as long as it is kept afterwards."""
+    """Tell the whole story of the entry ID: while it is queued, kept, or as long as events tell of it."""
     details = run(QUEUE_SHOW, ShowEntry(id))
     if as_json:
         write_json(details)
         return
-    entry = details.entry
+    if details.entry is None:
+        click.echo(f"entry {id} left the queue and is not kept; this is what happened:")
+    else:
+        _write_entry(details.entry)
+    if details.timeline:
+        click.echo()
+        write_table(("AT", "WHAT HAPPENED"), [(step.at, step.text) for step in details.timeline])
+
+
+def _write_entry(entry: QueueEntry) -> None:
     write_pairs(
         [
             ("id", entry.id),
@@ -96,30 +105,14 @@ def show(id: int, as_json: bool) -> None:
             ("size", f"{entry.size_octets} octets"),
             ("queued at", entry.queued_at),
             ("next attempt", entry.due_at if entry.status in {"queued", "held"} else ""),
+            ("attempts", entry.attempts),
             ("transport", entry.transport),
+            ("requires TLS", {None: "", True: "yes", False: "no"}[entry.require_tls]),
+            ("future release", entry.future_release),
+            ("unique id", entry.from_id),
             *((f"extra {key}", value) for key, value in entry.extra.items()),
         ]
     )
-    if details.attempts:
-        click.echo()
-        write_table(
-            ("ATTEMPT", "AT", "SECONDS", "TRANSPORT", "OUTCOME", "NEXT HOP", "REPLY"),
-            [
-                (
-                    attempt.number,
-                    attempt.started_at,
-                    "" if attempt.seconds is None else f"{attempt.seconds:.2f}",
-                    attempt.transport,
-                    attempt.outcome or "under way",
-                    attempt.remote_mta,
-                    attempt.reply or attempt.error,
-                )
-                for attempt in details.attempts
-            ],
-        )
-    if details.timeline:
-        click.echo()
-        write_table(("AT", "EVENT"), [(event.at, event.kind) for event in details.timeline])
 
 
 def _instant(text: str) -> datetime:

@@ -41,7 +41,7 @@ def filter_options(command: Callable[..., None]) -> Callable[..., None]:
         **others: Any,
     ) -> None:
         filter_ = EntryFilter(
-            _ids(ids), account, reverse_path, forward_path, is_held, submitted, next_attempt, transport
+            parse_ids(ids), account, reverse_path, forward_path, is_held, submitted, next_attempt, transport
         )
         command(filter_=filter_, **others)
 
@@ -50,7 +50,8 @@ def filter_options(command: Callable[..., None]) -> Callable[..., None]:
     return with_filter
 
 
-def _ids(text: str) -> tuple[int, ...]:
+def parse_ids(text: str) -> tuple[int, ...]:
+    """Read what ``--ids`` names."""
     try:
         ids = tuple(int(part) for part in text.split(",")) if text.strip() else ()
     except ValueError:

@@ -9,6 +9,9 @@ from typing import Any, Protocol
 
 from msgspec import Struct
 
+EVENT_FORMAT = 1
+"""The format of kinds and data; what may change within one is said in ``docs/reference/events.md``."""
+
 
 class EventKind(enum.StrEnum):
     """Every kind of event, and who is told.

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from msgspec import Struct
 
-from mailcrane.model.event import OUTGOING_EVENT_KINDS, EventKind
+from mailcrane.model.event import EVENT_FORMAT, OUTGOING_EVENT_KINDS, EventKind
 
 
 class KindDescription(Struct, frozen=True):
@@ -172,6 +172,10 @@ def render() -> str:
         "What happened is a row, stored in the same commit as what it tells of. `mailcrane queue show` prints the "
         "events of an entry; the hook `event_recorded` and the other notify hooks are fed from them, and so are "
         "webhooks.",
+        f"This is event format {EVENT_FORMAT}; `mailcrane queue show --json` names it as `event_format`. Within a "
+        "format, kinds and keys are only added: a reader passes over those that it does not know. A kind or key that "
+        "is taken away, gets another name or another meaning makes the next format, which the release notes announce. "
+        "The texts of the timeline are for people, and may change with any release.",
     ]
     for kind, description in EVENT_KINDS.items():
         if kind not in OUTGOING_EVENT_KINDS:

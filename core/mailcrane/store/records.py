@@ -290,15 +290,63 @@ class Begun(Struct, frozen=True):
         return tuple(leased for members in self.deliveries for leased in members)
 
 
+class HeldCount(Struct, frozen=True):
+    """How many entries are held by one rule.
+
+    Attributes:
+        hold_rule: Id of the rule; 0 for those that no rule holds.
+    """
+
+    hold_rule: int
+    count: int
+
+
+class Sampled(Struct, frozen=True):
+    """An entry that was looked at, with its last attempt that has a result."""
+
+    entry: Entry
+    last: Attempt | None
+
+
+class DomainStanding(Struct, frozen=True):
+    """How a recipient domain stands; counts go up to a bound.
+
+    Attributes:
+        due: Entries that may be attempted now.
+        waiting: Entries whose next attempt is later.
+        next_due_at: Of the first of those; None when there is none.
+        held: By rule.
+        under_way: Entries that a worker holds for an attempt.
+        settling: Entries whose attempt has ended and that are about to leave the queue or to wait.
+        sample: Some entries, of those that are not held.
+    """
+
+    domain: str
+    due: int
+    waiting: int
+    next_due_at: datetime | None
+    held: tuple[HeldCount, ...]
+    under_way: int
+    settling: int
+    sample: tuple[Sampled, ...]
+
+
 class RetiredFilter(Struct, frozen=True):
     """Which retired entries are listed: those that meet every condition that is given, the latest first.
 
     Attributes:
+        forward_path: This one exactly.
+        reverse_path_contains: Part of the address, in any case. With both parts given, either of them is enough.
+        forward_path_contains: Part of the address, in any case.
         before_id: The page after this entry.
     """
 
+    ids: tuple[int, ...] = ()
     account: str | None = None
     forward_path: Mailbox | None = None
+    reverse_path_contains: str = ""
+    forward_path_contains: str = ""
+    is_success: bool | None = None
     event: str | None = None
     retired_after: datetime | None = None
     retired_before: datetime | None = None

@@ -16,6 +16,7 @@ from mailcrane.store.repository.outgoing import OutgoingRepository
 from mailcrane.store.repository.plugin_data import PluginDataRepository
 from mailcrane.store.repository.queue import QueueRepository
 from mailcrane.store.repository.retired import RetiredRepository
+from mailcrane.store.repository.standing import StandingRepository
 from mailcrane.store.repository.suppressions import SuppressionsRepository
 from mailcrane.store.repository.webhooks import WebhooksRepository
 from mailcrane.store.sql import EPOCH, SQL, to_us
@@ -44,6 +45,7 @@ class Transaction:
         self.folders = FoldersRepository(sql, self, accounts, self.content)
         self.hold_rules = HoldRulesRepository(sql, self, accounts)
         self.queue = QueueRepository(sql, self, accounts, self.content, self.hold_rules)
+        self.standing = StandingRepository(sql, self)
         self.outgoing = OutgoingRepository(sql, self, accounts)
         self.retired = RetiredRepository(sql, accounts)
         self.suppressions = SuppressionsRepository(sql, self, accounts)

@@ -72,6 +72,16 @@ class PreparedContent:
         self._body_offset = body_offset
 
     @property
+    def header(self) -> bytes:
+        """The header section with the empty line that ends it."""
+        return self._header
+
+    @property
+    def body_offset(self) -> int:
+        """Where the body begins in the stored content."""
+        return self._body_offset
+
+    @property
     def size_octets(self) -> int:
         """Length in octets, with CRLF line ends, before dot-stuffing."""
         return len(self._header) + self._content.size_octets - self._body_offset

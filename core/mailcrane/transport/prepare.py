@@ -49,6 +49,19 @@ class Prepared(Struct, frozen=True):
             transaction.content.set_prepared(self.content_id, self.variant, self.to_store)
 
 
+class Preview(Struct, frozen=True):
+    """How an entry's content travels: the header, then the stored content from an offset.
+
+    Attributes:
+        header: With the empty line that ends it; empty where the stored one travels.
+        is_made_now: It was not kept from an attempt, so that its signatures will be others.
+    """
+
+    header: bytes
+    stored_offset: int
+    is_made_now: bool
+
+
 class ContentPreparer:
     """Prepares content.
 
@@ -98,6 +111,20 @@ class ContentPreparer:
         finally:
             if not lock.statistics().tasks_waiting and not lock.locked():
                 self._busy.pop(key, None)
+
+    async def preview(self, entry: Entry, transport: str) -> Preview:
+        """Return with which header an entry was sent last, or would be now; nothing is stored.
+
+        Raises:
+            HookFailed: a plugin failed in ``rewrite_content``.
+            UnknownContent: the content is gone.
+        """
+        variant = transport if self._hooks.rewrite_content.implementations else ""
+        prepared = await self._prepare(entry, transport, variant)
+        content = prepared.content
+        if not isinstance(content, PreparedContent):
+            return Preview(b"", 0, is_made_now=False)
+        return Preview(content.header, content.body_offset, is_made_now=prepared.to_store is not None)
 
     async def _prepare(self, entry: Entry, transport: str, variant: str) -> Prepared:
         content = await StoredContent.open(self._store, entry.content_id)

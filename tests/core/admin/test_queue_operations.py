@@ -21,7 +21,7 @@ from mailcrane.admin.hold_rules import (
     list_hold_rules,
     remove_hold_rule,
 )
-from mailcrane.admin.queue import CountQueue, ListQueue, ShowEntry, count_queue, list_queue, show_entry
+from mailcrane.admin.queue import CountQueue, ListQueue, QueueEntry, ShowEntry, count_queue, list_queue, show_entry
 from mailcrane.admin.queue_changes import (
     ChangedMany,
     Schedule,
@@ -75,6 +75,12 @@ async def fill(administration: Administration, store: Store) -> Fill:
 async def changes_of(store: Store, entry_id: int) -> list[dict[str, Any]]:
     events = await store.read(lambda transaction: transaction.events.for_entry(entry_id))
     return [event.data for event in events if event.kind is EventKind.ENTRY_CHANGED]
+
+
+async def shown(administration: Administration, entry_id: int) -> QueueEntry:
+    entry = (await show_entry(administration, ShowEntry(entry_id))).entry
+    assert entry is not None
+    return entry
 
 
 async def found(administration: Administration, **conditions: Any) -> list[int]:
@@ -155,7 +161,7 @@ async def test_the_next_attempt_is_moved_from_when_it_is_due_or_from_now(
     only = EntryFilter(ids=(entry_id,))
 
     async def due_at() -> datetime:
-        return (await show_entry(administration, ShowEntry(entry_id))).entry.due_at
+        return (await shown(administration, entry_id)).due_at
 
     await schedule(administration, Schedule(duration="30m", filter=only))
     assert await due_at() == NOW + timedelta(minutes=90)
@@ -177,11 +183,11 @@ async def test_transport_and_tls_are_set_and_taken_back(
     only = EntryFilter(ids=(entry_id,))
     await set_transport(administration, SetTransport(transport="out", filter=only))
     await set_require_tls(administration, SetRequireTLS(require_tls=True, filter=only))
-    entry = (await show_entry(administration, ShowEntry(entry_id))).entry
+    entry = await shown(administration, entry_id)
     assert (entry.transport, entry.require_tls) == ("out", True)
     await set_transport(administration, SetTransport(transport="", filter=only))
     await set_require_tls(administration, SetRequireTLS(require_tls=None, filter=only))
-    entry = (await show_entry(administration, ShowEntry(entry_id))).entry
+    entry = await shown(administration, entry_id)
     assert (entry.transport, entry.require_tls) == ("", None)
     assert [(one["change"], one["before"], one["after"]) for one in await changes_of(store, entry_id)] == [
         ("transport_set", "", "out"),
@@ -229,7 +235,7 @@ async def test_a_new_hold_rule_holds_what_fits_in_the_queue_and_says_so(
         "uid 0",
     )
     (later,) = await fill("later@bücher.example")
-    assert (await show_entry(administration, ShowEntry(later))).entry.hold_rule == added.rule.id
+    assert (await shown(administration, later)).hold_rule == added.rule.id
 
 
 async def test_hold_rules_are_listed_removed_and_not_added_twice(

@@ -228,7 +228,9 @@ def test_an_empty_queue_is_listed(mailcrane: Mailcrane) -> None:
         "TO",
     ]
     assert json.loads(mailcrane("queue", "list", "--json").stdout) == []
-    assert mailcrane("queue", "show", "7").stderr == "Error: there is no entry 7 in the queue, nor is it kept\n"
+    assert mailcrane("queue", "show", "7").stderr == (
+        "Error: there is no entry 7 in the queue, nor is it kept, nor does an event tell of it\n"
+    )
 
 
 def test_without_a_server_there_is_nothing_to_stop(mailcrane: Mailcrane) -> None:

@@ -44,7 +44,7 @@ def conditions(filter_: QueueFilter) -> tuple[str, list[Any]]:
     if filter_.account is not None:
         add("a.name = ?", filter_.account)
     paths = [
-        (condition, _pattern(part))
+        (condition, containing(part))
         for condition, part in (
             (_REVERSE_PATH_CONTAINS, filter_.reverse_path_contains),
             (_FORWARD_PATH_CONTAINS, filter_.forward_path_contains),
@@ -94,7 +94,8 @@ def _add_page(filter_: QueueFilter, add: Callable[..., None]) -> None:
         add(f"(e.due_at, e.id) {beyond} (?, ?)", to_us(filter_.after_due_at), filter_.after_id)
 
 
-def _pattern(part: str) -> str:
+def containing(part: str) -> str:
+    """Return the pattern for LIKE that finds a part in text that is lower case, with ``\\`` as escape."""
     escaped = part.lower().replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
     return f"%{escaped}%"
 

@@ -64,7 +64,9 @@ def _never(domain: str) -> None:
     return None
 
 
-class _State(enum.IntEnum):
+class State(enum.IntEnum):
+    """Where an entry is between two attempts."""
+
     WAITING = 0
     LEASED = 1
     SETTLING = 2
@@ -260,7 +262,7 @@ class QueueRepository:
         row = self._sql.row(
             "UPDATE entries SET state = ?, pick_at = NULL WHERE id = ? AND token = ? AND state = ?"
             " RETURNING attempts, last_attempt_at",
-            (_State.SETTLING, entry_id, token, _State.LEASED),
+            (State.SETTLING, entry_id, token, State.LEASED),
         )
         if row is None:
             return False
@@ -277,7 +279,7 @@ class QueueRepository:
         """Replace the result of the attempt that is being settled by what it was taken for. False: old token."""
         row = self._sql.row(
             "SELECT attempts FROM entries WHERE id = ? AND token = ? AND state = ?",
-            (entry_id, token, _State.SETTLING),
+            (entry_id, token, State.SETTLING),
         )
         if row is None:
             return False
@@ -289,7 +291,7 @@ class QueueRepository:
     def holds(self, entry_id: int, token: int) -> bool:
         """Whether a lease is still the entry's. A unit that retires asks before it writes anything else."""
         row = self._sql.row(
-            "SELECT 1 FROM entries WHERE id = ? AND token = ? AND state <> ?", (entry_id, token, _State.WAITING)
+            "SELECT 1 FROM entries WHERE id = ? AND token = ? AND state <> ?", (entry_id, token, State.WAITING)
         )
         return row is not None
 
@@ -303,7 +305,7 @@ class QueueRepository:
         row = self._sql.row(
             "UPDATE entries SET state = ?, due_at = ?, pick_at = CASE WHEN is_held = 1 THEN NULL ELSE ? END,"
             " lease_until = NULL WHERE id = ? AND token = ? AND state <> ? RETURNING destination",
-            (_State.WAITING, to_us(due_at), to_us(due_at), entry_id, token, _State.WAITING),
+            (State.WAITING, to_us(due_at), to_us(due_at), entry_id, token, State.WAITING),
         )
         if row is None:
             return False
@@ -322,7 +324,7 @@ class QueueRepository:
         row = self._sql.row(
             "DELETE FROM attempts WHERE entry_id = ? AND number = (SELECT attempts FROM entries"
             " WHERE id = ? AND token = ? AND state = ?) RETURNING number",
-            (entry_id, entry_id, token, _State.LEASED),
+            (entry_id, entry_id, token, State.LEASED),
         )
         if row is None:
             return False
@@ -379,7 +381,7 @@ class QueueRepository:
             if self._sql.run(
                 "UPDATE entries SET lease_until = ?, pick_at = CASE WHEN pick_at IS NULL THEN NULL WHEN due_at > ?"
                 " THEN due_at ELSE ? END WHERE id = ? AND token = ? AND state <> ?",
-                (until_us, until_us, until_us, entry_id, token, _State.WAITING),
+                (until_us, until_us, until_us, entry_id, token, State.WAITING),
             )
         }
 
@@ -388,7 +390,7 @@ class QueueRepository:
         rows = self._sql.rows(
             f"SELECT {COLUMNS}, e.token {FROM} WHERE e.lease_until <= ? AND e.state = ?"
             " ORDER BY e.lease_until, e.id LIMIT ?",
-            (self._unit.now_us, _State.SETTLING, limit),
+            (self._unit.now_us, State.SETTLING, limit),
         )
         leased = []
         for row in rows:
@@ -412,12 +414,12 @@ class QueueRepository:
             (worker.machine, worker.boot),
         )
         for entry_id, state, due_at, is_held, destination in dead:
-            if state == _State.SETTLING:
+            if state == State.SETTLING:
                 self._sql.run("UPDATE entries SET token = token + 1, lease_until = 0 WHERE id = ?", (entry_id,))
                 continue
             self._sql.run(
                 "UPDATE entries SET state = ?, token = token + 1, lease_until = NULL, pick_at = ? WHERE id = ?",
-                (_State.WAITING, None if is_held else due_at, entry_id),
+                (State.WAITING, None if is_held else due_at, entry_id),
             )
             self._heads.lower(destination, due_at)
         # An earlier boot may have left domains for later that it had no room for.
@@ -462,8 +464,8 @@ class QueueRepository:
         held = int(held if is_held is None else is_held)
         due_us = due_us if due_at is None else to_us(due_at)
         pick_at = None
-        if not held and state != _State.SETTLING:
-            pick_at = due_us if state == _State.WAITING else max(due_us, lease_until)
+        if not held and state != State.SETTLING:
+            pick_at = due_us if state == State.WAITING else max(due_us, lease_until)
         self._sql.run(
             "UPDATE entries SET is_held = ?, due_at = ?, pick_at = ? WHERE id = ?", (held, due_us, pick_at, entry_id)
         )
@@ -573,7 +575,7 @@ class QueueRepository:
             " attempts = ?, last_attempt_at = ?, due_at = ?, pick_at = ? WHERE id = ?",
             [
                 (
-                    _State.LEASED,
+                    State.LEASED,
                     one.token,
                     until,
                     worker.machine,

@@ -11,6 +11,7 @@ import msgspec
 from mailcrane.model.retired import Retired
 from mailcrane.store.records import RetiredFilter
 from mailcrane.store.repository.accounts import Accounts
+from mailcrane.store.repository.entry_rows import containing
 from mailcrane.store.sql import SQL, to_us
 
 _decoder = msgspec.json.Decoder(Retired)
@@ -70,9 +71,21 @@ class RetiredRepository:
         if filter_.forward_path is not None:
             conditions.append("r.forward_local = ? AND r.destination = ?")
             parameters += [filter_.forward_path.local_part, filter_.forward_path.domain]
+        if filter_.ids:
+            conditions.append(f"r.entry_id IN ({', '.join('?' * len(filter_.ids))})")
+            parameters += filter_.ids
+        paths = {
+            "LOWER(r.reverse_path) LIKE ? ESCAPE '\\'": filter_.reverse_path_contains,
+            "LOWER(r.forward_local || '@' || r.destination) LIKE ? ESCAPE '\\'": filter_.forward_path_contains,
+        }
+        wanted = {condition: containing(part) for condition, part in paths.items() if part}
+        if wanted:
+            conditions.append(f"({' OR '.join(wanted)})")
+            parameters += wanted.values()
         for condition, value in (
             ("a.name = ?", filter_.account),
             ("r.event = ?", filter_.event),
+            ("r.is_success = ?", None if filter_.is_success is None else int(filter_.is_success)),
             ("r.retired_at > ?", to_us(filter_.retired_after)),
             ("r.retired_at < ?", to_us(filter_.retired_before)),
             ("r.entry_id < ?", filter_.before_id or None),
