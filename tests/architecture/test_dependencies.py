@@ -31,7 +31,8 @@ def _plain(name: str) -> str:
 
 def test_every_library_that_is_imported_is_declared() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
-    declared = {_plain(re.split(r"[<>=;\[ ]", dependency)[0]) for dependency in project["dependencies"]}
+    optional = [dependency for group in project["optional-dependencies"].values() for dependency in group]
+    declared = {_plain(re.split(r"[<>=;\[ ]", dependency)[0]) for dependency in [*project["dependencies"], *optional]}
     distributions = packages_distributions()
     undeclared = {
         module for module in _imported() if not declared & {_plain(name) for name in distributions.get(module, [])}

@@ -6,6 +6,7 @@ Folders that hold what an account has written itself are left out.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from datetime import timedelta
 
 from msgspec import Struct
 
@@ -14,7 +15,7 @@ from mailcrane.message.body import decoded_body, decoded_size, decoded_text, rea
 from mailcrane.message.header import Header, HeaderError, message_id, parse_header
 from mailcrane.message.structure import Part, Structure
 from mailcrane.run.shown import ShownAddress, ShownMessage, ShownPart
-from mailcrane.store.records import PlacedMessage, StoredContentRow
+from mailcrane.store.records import CallFilter, PlacedMessage, QueueFilter, StoredContentRow
 from mailcrane.store.transaction import Transaction
 
 SCANNED_MESSAGES = 2000
@@ -137,6 +138,26 @@ def delete_some(transaction: Transaction, *, number: int | None = None, limit: i
     for one in found:
         by_account.setdefault(one.account, []).append(one.message.id)
     return sum(len(transaction.folders.expunge(account, ids)) for account, ids in by_account.items())
+
+
+def forget_some(transaction: Transaction, *, limit: int = 500) -> int:
+    """Forget what would make a server differ from a new one, besides messages: entries in the queue and webhook calls,
+    of which no more events come, and suppression lists; returns how much.
+
+    Args:
+        limit: The most rows of each kind.
+    """
+    entries = transaction.queue.list(QueueFilter(limit=limit))
+    calls = transaction.webhooks.list(CallFilter(limit=limit))
+    suppressions = transaction.suppressions.list(None, limit=limit)
+    for entry in entries:
+        transaction.queue.remove(entry.id)
+    for call in calls:
+        transaction.webhooks.retire(call.id, None, None, is_success=False)
+    for suppression in suppressions:
+        transaction.suppressions.remove(suppression.account, suppression.base_address)
+    failures = transaction.suppressions.purge_failures(transaction.now + timedelta(seconds=1), limit=limit)
+    return len(entries) + len(calls) + len(suppressions) + failures
 
 
 # --- inside ---------------------------------------------------------------------------------------------------------

@@ -22,6 +22,7 @@ from msgspec.structs import replace
 from mailcrane.config.rows import Account, Address, Configuration, DKIMKey, Domain, Settings, Webhook
 from mailcrane.config.static import ListenerConfig, StaticConfig, split_address
 from mailcrane.observe.secret import Secret
+from mailcrane.run.shown import Reached
 from mailcrane.tls.certificate import make_self_signed
 
 ACCOUNT = "mox"
@@ -143,31 +144,6 @@ class Addresses(Struct, frozen=True):
     def hooks_url(self) -> str:
         """Where webhooks are caught and looked at; empty without the service."""
         return f"http://{self.http}{self.hooks_path}" if self.hooks_path else ""
-
-
-class Reached(Struct, frozen=True, omit_defaults=False):
-    """What `localserve --json` prints when the server is ready, on one line.
-
-    Attributes:
-        directory: With ``mailcrane.toml``, for ``mailcrane --config``.
-        smtp: ``[host, port]`` that takes mail for every recipient.
-        submission: ``[host, port]`` for `login`, with or without STARTTLS.
-        submissions: ``[host, port]`` for `login`, with TLS from the start.
-        webhook_secret: Signs the webhooks until another is set.
-        certificate: File to trust for TLS.
-    """
-
-    directory: str
-    smtp: tuple[str, int]
-    submission: tuple[str, int]
-    submissions: tuple[str, int]
-    webapi_url: str
-    messages_url: str
-    hooks_url: str
-    login: str
-    password: str
-    webhook_secret: str
-    certificate: str
 
 
 class Ports(Struct, frozen=True):

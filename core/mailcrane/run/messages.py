@@ -4,7 +4,8 @@
     GET    /messages/ID            one message; a page for browsers, JSON for programs
     GET    /messages/ID/raw        its octets
     GET    /messages/ID/parts/N    the decoded octets of a part
-    DELETE /messages/              all messages
+    DELETE /messages/              all messages, those too that accounts have sent; with ``everything=yes`` also what is
+                                   queued, and the suppression lists, as on a new server
     DELETE /messages/ID            one
 
 There is no login: who reaches it reads the mail of every account. localserve enables it on the loopback addresses only,
@@ -197,7 +198,13 @@ class Messages:
     # --- deleting ---------------------------------------------------------------------------------------------------
 
     async def _delete_all(self, scope: Scope, send: Send) -> None:
-        Parameters(scope.get("query_string", b""), ())
+        everything = Parameters(scope.get("query_string", b""), ("everything",)).text("everything")
+        if everything not in {"", "yes"}:
+            raise BadParameter("everything", "can only be yes")
+        is_more = everything == "yes"
+        while is_more:
+            count = await self._store.write(delivered.forget_some, key="queue")
+            is_more = count > 0
         total = 0
         while some := await self._store.write(delivered.delete_some, key="queue"):
             total += some

@@ -1,4 +1,4 @@
-"""What a development server shows to programs: delivered messages and caught webhooks, as they stand in its JSON.
+"""What a development server shows to programs: where it is, delivered messages, caught webhooks, as its JSON has them.
 
 `mailcrane.testing` reads the same types back, so that a test has attributes instead of dictionaries.
 """
@@ -9,6 +9,31 @@ from datetime import datetime
 from typing import Any
 
 from msgspec import Struct
+
+
+class Reached(Struct, frozen=True):
+    """What `localserve --json` prints when the server is ready, on one line.
+
+    Attributes:
+        directory: With ``mailcrane.toml``, for ``mailcrane --config``.
+        smtp: ``[host, port]`` that takes mail for every recipient.
+        submission: ``[host, port]`` for `login`, with or without STARTTLS.
+        submissions: ``[host, port]`` for `login`, with TLS from the start.
+        webhook_secret: Signs the webhooks until another is set.
+        certificate: File to trust for TLS.
+    """
+
+    directory: str
+    smtp: tuple[str, int]
+    submission: tuple[str, int]
+    submissions: tuple[str, int]
+    webapi_url: str
+    messages_url: str
+    hooks_url: str
+    login: str
+    password: str
+    webhook_secret: str
+    certificate: str
 
 
 class ShownAddress(Struct, frozen=True):

@@ -4,6 +4,9 @@
 `ask` asks one hook of one plugin. `made_entry` and its like make values with sensible defaults. `Clock` follows
 trio's clock, so that a mock clock moves the time of day too. `FakeResolver` is a DNS of a test's own. `FAILURES` is
 what plugins do wrong, to see what comes of it.
+
+For those who test an application that sends mail there is a whole server in a process of its own:
+`running_localserve`, and as a fixture `mailcrane.testing.pytest`.
 """
 
 from typing import TYPE_CHECKING
@@ -13,6 +16,11 @@ from mailcrane.api._lazy import lazy_names
 if TYPE_CHECKING:
     from mailcrane.testing.client import SMTPClient as SMTPClient
     from mailcrane.testing.clock import Clock as Clock
+    from mailcrane.testing.development import DevelopmentServer as DevelopmentServer
+    from mailcrane.testing.development import HostPort as HostPort
+    from mailcrane.testing.development import NothingArrived as NothingArrived
+    from mailcrane.testing.development import ServerFailed as ServerFailed
+    from mailcrane.testing.development import running_localserve as running_localserve
     from mailcrane.testing.dns import FakeResolver as FakeResolver
     from mailcrane.testing.failures import FAILURES as FAILURES
     from mailcrane.testing.failures import Failure as Failure
@@ -40,6 +48,13 @@ else:
             "mailcrane.testing.client": ("SMTPClient",),
             "mailcrane.testing.clock": ("Clock",),
             "mailcrane.testing.dns": ("FakeResolver",),
+            "mailcrane.testing.development": (
+                "DevelopmentServer",
+                "HostPort",
+                "NothingArrived",
+                "ServerFailed",
+                "running_localserve",
+            ),
             "mailcrane.testing.failures": ("FAILURES", "Failure", "impatient"),
             "mailcrane.testing.hooks": ("ask", "made_arguments", "made_event", "running_plugins"),
             "mailcrane.testing.in_memory": ("PASSWORD", "ROWS", "RunningServer", "server"),

@@ -10,11 +10,15 @@ from urllib.parse import quote
 import pytest
 import trio
 import trio.testing
+from msgspec.structs import replace
 
+from mailcrane.config.rows import Webhook
+from mailcrane.model.reply import Reply
 from mailcrane.run import delivered, query
 from mailcrane.run.shown import ShownMessage
+from mailcrane.store.records import CallFilter
 from mailcrane.store.transaction import Transaction
-from mailcrane.testing import HTTPAnswer, RunningServer, server
+from mailcrane.testing import PASSWORD, ROWS, HTTPAnswer, RunningServer, server
 
 CONFIG = """
 [listeners.web]
@@ -224,6 +228,32 @@ async def test_messages_are_deleted_one_by_one_and_all_at_once(developer: _Devel
     await developer.send("ann@example.org")
     [later] = await developer.find(f"after={newest['id']}")
     assert later["id"] > newest["id"]
+
+
+async def test_everything_is_forgotten_as_on_a_new_server(developer: _Developer) -> None:
+    running = developer.running
+    running.transport.answer(Reply.make(550, "5.1.1", "no such user"), Reply.make(451, "4.0.0", "later"))
+    running.receiver.answer(*[500] * 20)
+    rows = replace(ROWS, accounts=tuple(replace(one, outgoing_webhook=Webhook("http://app/")) for one in ROWS.accounts))
+    await running.change(rows)
+    for address in ("nobody@there.example", "later@there.example"):
+        client = running.connect("submission")
+        await client.hello()
+        await client.log_in("ann@here.example", PASSWORD)
+        content = b"From: <ann@here.example>\r\n\r\nHello\r\n"
+        assert (await client.send("ann@here.example", address, content)).code == 250
+        await client.quit()
+        await trio.sleep(1)
+
+    def counts(transaction: Transaction) -> tuple[int, int, int]:
+        lists, calls = transaction.suppressions.list(None), transaction.webhooks.list(CallFilter())
+        return len(lists), len(calls), transaction.queue.count()
+
+    assert await running.store.read(counts) == (1, 2, 1)
+    assert (await developer.ask("/messages/?everything=no", "DELETE")).status == 400
+    assert (await developer.ask("/messages/?everything=yes", "DELETE")).status == 200
+    assert await running.store.read(counts) == (0, 0, 0)
+    assert await developer.find() == []
 
 
 @pytest.mark.parametrize("path", ["7", "7/raw", "7/parts/0", "x", "0", "7/parts/x", "7/parts", "99999999999999999999"])
