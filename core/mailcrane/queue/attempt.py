@@ -20,11 +20,13 @@ from mailcrane.model.transport import NotNow
 from mailcrane.observe.log import get_log
 from mailcrane.plugin.caller import Hooks
 from mailcrane.plugin.errors import HookFailed
-from mailcrane.queue.schedule import is_exhausted
+from mailcrane.queue.schedule import is_exhausted, last_due_at
 from mailcrane.result.classify import classify, failed_text, plan
+from mailcrane.retire.bounce import DELAYED_AFTER, Bounce, delay_bounce, failure_bounce
 from mailcrane.retire.ending import Ending, end_attempts
+from mailcrane.retire.notice import Why
 from mailcrane.retire.retention import retention
-from mailcrane.retire.suppression import find_suppression, plan_suppression
+from mailcrane.retire.suppression import Step, find_suppression, plan_suppression
 from mailcrane.route.select import select_transport
 from mailcrane.store.persistence import write_persistently
 from mailcrane.store.records import Leased
@@ -129,7 +131,8 @@ class Attempter:
 
     async def _suppressed(self, leased: Leased, result: RecipientResult) -> Ending:
         attempt = replace(leased.attempt, result=result, duration=timedelta(0))
-        ending = Ending(replace(leased, attempt=attempt), result, is_suppressed=True)
+        bounce = await failure_bounce(self._store, self._directory(), leased.entry, result, why=Why.SUPPRESSED)
+        ending = Ending(replace(leased, attempt=attempt), result, bounce=bounce, is_suppressed=True)
         return await self._with_retention(ending)
 
     async def _routed(self, group: Sequence[Leased]) -> dict[RouteChoice, list[Leased]]:
@@ -242,11 +245,28 @@ class Attempter:
                 is_exhausted=is_exhausted(entry, self._config.max_attempts),
             )
             if due_at is not None:
-                return Ending(leased, result, due_at)
+                return Ending(leased, result, due_at, bounce=await self._delay_bounce(entry, result, due_at))
         if result.outcome is Outcome.FAILED:
-            plan_ = await plan_suppression(self._hooks, entry, result)
-            return await self._with_retention(Ending(leased, result, suppression=plan_))
+            planned = await plan_suppression(self._hooks, entry, result)
+            why, is_suppressing = Why(planned.cause), planned.step is Step.SUPPRESS
+            bounce = await failure_bounce(
+                self._store, self._directory(), entry, result, why=why, is_suppressing=is_suppressing
+            )
+            return await self._with_retention(Ending(leased, result, suppression=planned, bounce=bounce))
         return await self._with_retention(Ending(leased, result))
+
+    async def _delay_bounce(self, entry: Entry, result: RecipientResult, due_at: datetime) -> Bounce | None:
+        if entry.attempts != DELAYED_AFTER:
+            return None
+        most, interval = self._config.max_attempts, timedelta(seconds=self._config.retry_interval_seconds)
+        return await delay_bounce(
+            self._store,
+            self._directory(),
+            entry,
+            result,
+            give_up_at=last_due_at(entry, due_at, most, interval),
+            attempts_left=(entry.max_attempts or most) - entry.attempts,
+        )
 
     async def _with_retention(self, ending: Ending) -> Ending:
         entry = ending.leased.entry

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
+from msgspec.structs import replace
+
 from mailcrane.model.delivery import Entry
 
 FIRST_INTERVAL = timedelta(minutes=7, seconds=30)
@@ -38,6 +40,22 @@ def next_due_at(entry: Entry, first_interval: timedelta = FIRST_INTERVAL) -> dat
     doublings = min(max(entry.attempts - 1, 0), _MAX_DOUBLINGS)
     jitter = _jitter(entry) * min(1.0, first_interval / FIRST_INTERVAL)
     return begun_at + (first_interval + jitter) * (1 << doublings)
+
+
+def last_due_at(
+    entry: Entry, due_at: datetime, default_max_attempts: int, first_interval: timedelta = FIRST_INTERVAL
+) -> datetime:
+    """Return when the last attempt of an entry is due, if all before it are deferred and none of them takes time.
+
+    Args:
+        entry: With the attempts counted that were begun.
+        due_at: When the next attempt is due.
+        default_max_attempts: For entries that set none of their own.
+        first_interval: Between the first and the second attempt, before jitter.
+    """
+    for attempts in range(entry.attempts + 1, entry.max_attempts or default_max_attempts):
+        due_at = next_due_at(replace(entry, attempts=attempts, last_attempt_at=due_at), first_interval)
+    return due_at
 
 
 def is_exhausted(entry: Entry, default_max_attempts: int) -> bool:

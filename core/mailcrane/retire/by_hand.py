@@ -13,7 +13,9 @@ from mailcrane.model.delivery import Attempt, Entry, Outcome, RecipientResult
 from mailcrane.model.event import EventKind
 from mailcrane.observe.log import get_log
 from mailcrane.plugin.caller import Hooks
+from mailcrane.retire.bounce import Bounce, failure_bounce, place
 from mailcrane.retire.ending import retire
+from mailcrane.retire.notice import Why
 from mailcrane.retire.retention import retention
 from mailcrane.store.store import Store
 from mailcrane.store.transaction import Transaction
@@ -29,6 +31,8 @@ class _Chosen(Struct, frozen=True):
 
     entry: Entry
     keep_for: timedelta
+    result: RecipientResult
+    bounce: Bounce | None
 
 
 async def end_by_hand(
@@ -65,11 +69,15 @@ async def end_by_hand(
     ended, wanted = 0, tuple(dict.fromkeys(ids))
     for start in range(0, len(wanted), _BATCH):
         found = await store.read(functools.partial(_read, ids=wanted[start : start + _BATCH]))
-        chosen = [
-            _Chosen(entry, await retention(hooks or Hooks(), directory, entry, event, attempts))
-            for entry, attempts in found
-        ]
-        ended += await store.write(functools.partial(_end, chosen=chosen, event=event, by=by), key="queue")
+        result = RecipientResult(Outcome.FAILED, error=f"{event} by {by}")
+        chosen = []
+        for entry, attempts in found:
+            keep_for = await retention(hooks or Hooks(), directory, entry, event, attempts)
+            bounce = None
+            if event is EventKind.FAILED:
+                bounce = await failure_bounce(store, directory, entry, result, why=Why.BY_HAND)
+            chosen.append(_Chosen(entry, keep_for, result, bounce))
+        ended += await store.write(functools.partial(_end, chosen=chosen, event=event), key="queue")
     log.info("entries were ended by hand", event=str(event), by=by, count=ended)
     return ended
 
@@ -79,11 +87,11 @@ def _read(transaction: Transaction, *, ids: Sequence[int]) -> list[tuple[Entry, 
     return [(entry, transaction.queue.attempts(entry.id)) for entry in found if entry is not None]
 
 
-def _end(transaction: Transaction, *, chosen: Sequence[_Chosen], event: EventKind, by: str) -> int:
-    return sum(_end_one(transaction, one, event, by) for one in chosen)
+def _end(transaction: Transaction, *, chosen: Sequence[_Chosen], event: EventKind) -> int:
+    return sum(_end_one(transaction, one, event) for one in chosen)
 
 
-def _end_one(transaction: Transaction, chosen: _Chosen, event: EventKind, by: str) -> bool:
+def _end_one(transaction: Transaction, chosen: _Chosen, event: EventKind) -> bool:
     entry = transaction.queue.get(chosen.entry.id)  # As it is now: an attempt may have begun or ended since.
     if entry is None:
         return False
@@ -91,7 +99,8 @@ def _end_one(transaction: Transaction, chosen: _Chosen, event: EventKind, by: st
     last = attempts[-1].result if attempts else None
     if last is not None and last.outcome is not Outcome.DEFERRED:
         return False
-    result = RecipientResult(Outcome.FAILED, error=f"{event} by {by}")
-    told = retire(transaction, entry, event, result, attempts=attempts, keep_for=chosen.keep_for)
+    told = retire(transaction, entry, event, chosen.result, attempts=attempts, keep_for=chosen.keep_for)
+    if chosen.bounce is not None:
+        told += place(transaction, chosen.bounce)
     transaction.events.record(told)
     return True

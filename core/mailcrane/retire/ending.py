@@ -12,6 +12,7 @@ from mailcrane.model.delivery import Attempt, Entry, Outcome, RecipientResult
 from mailcrane.model.event import EventKind, NewEvent
 from mailcrane.model.retired import Retired
 from mailcrane.retire import events
+from mailcrane.retire.bounce import Bounce, place
 from mailcrane.retire.suppression import NO_SUPPRESSION, SuppressionPlan, carry_out
 from mailcrane.store.records import Leased
 from mailcrane.store.transaction import Transaction
@@ -26,6 +27,7 @@ class Ending(Struct, frozen=True):
         due_at: When the entry is tried again; None when it leaves the queue.
         keep_for: How long the retired entry is kept; zero keeps none.
         suppression: What a failure does to the account's suppression list.
+        bounce: What tells the sender, to be placed in the same unit; None for nothing.
         is_suppressed: Whether it was not attempted because its recipient is suppressed.
     """
 
@@ -34,6 +36,7 @@ class Ending(Struct, frozen=True):
     due_at: datetime | None = None
     keep_for: timedelta = timedelta(0)
     suppression: SuppressionPlan = NO_SUPPRESSION
+    bounce: Bounce | None = None
     is_suppressed: bool = False
 
     @property
@@ -78,6 +81,7 @@ def _put_off(transaction: Transaction, ending: Ending, due_at: datetime) -> list
     return [
         events.attempt_finished(entry, ending.attempt, due_at),
         events.outgoing(entry, EventKind.DELAYED, ending.result),
+        *(() if ending.bounce is None else place(transaction, ending.bounce)),
     ]
 
 
@@ -103,6 +107,7 @@ def _retire(transaction: Transaction, ending: Ending) -> list[NewEvent]:
             token=ending.leased.token,
             is_suppressing=added is not None,
         ),
+        *(() if ending.bounce is None else place(transaction, ending.bounce)),
     ]
 
 

@@ -48,10 +48,12 @@ class SuppressionPlan(Struct, frozen=True):
     """What a failure is to do to the account's list.
 
     Attributes:
+        cause: What the last reply says of the address.
         reason: In words, for the list; empty for the core's own.
     """
 
     step: Step
+    cause: FailureCause = FailureCause.NO_REPLY
     reason: str = ""
     origin: SuppressionOrigin = SuppressionOrigin.QUEUE
 
@@ -92,10 +94,10 @@ async def plan_suppression(hooks: Hooks, entry: Entry, result: RecipientResult) 
     cause = failure_cause(result.reply)
     answer = await hooks.decide_suppression(entry=entry, result=result, cause=cause)
     if answer is None:
-        return SuppressionPlan(_STEPS[cause])
+        return SuppressionPlan(_STEPS[cause], cause)
     if not answer.is_suppressed:
-        return NO_SUPPRESSION
-    return SuppressionPlan(Step.SUPPRESS, answer.reason, SuppressionOrigin.PLUGIN)
+        return SuppressionPlan(Step.NOTHING, cause)
+    return SuppressionPlan(Step.SUPPRESS, cause, answer.reason, SuppressionOrigin.PLUGIN)
 
 
 def carry_out(

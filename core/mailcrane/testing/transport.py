@@ -13,6 +13,10 @@ from mailcrane.model.reply import Reply
 OK = Reply.make(250, "2.0.0", "taken")
 
 
+Answer = Reply | tuple[Reply, ...] | Exception | float
+"""What `FakeTransport` answers."""
+
+
 class Delivered(Struct, frozen=True):
     """One delivery as the transport got it.
 
@@ -35,13 +39,14 @@ class FakeTransport:
 
     def __init__(self) -> None:
         self.deliveries: list[Delivered] = []
-        self._script: deque[Reply | Exception | float] = deque()
+        self._script: deque[Answer] = deque()
 
-    def answer(self, *answers: Reply | Exception | float) -> None:
+    def answer(self, *answers: Answer) -> None:
         """Say what comes of the next deliveries; those after them are taken with 250.
 
         Args:
-            answers: A reply for every recipient, an exception to be raised, or seconds to wait before the next answer.
+            answers: A reply for every recipient, a tuple with one for each, an exception to be raised, or seconds to
+                wait before the next answer.
         """
         self._script.extend(answers)
 
@@ -55,8 +60,8 @@ class FakeTransport:
         if isinstance(answer, Exception):
             self.deliveries.append(Delivered(delivery, octets, ()))
             raise answer
-        result = RecipientResult.from_reply(answer, remote_mta="next.example (192.0.2.25)")
-        results = (result,) * len(delivery.entries)
+        replies = answer if isinstance(answer, tuple) else (answer,) * len(delivery.entries)
+        results = tuple(RecipientResult.from_reply(reply, remote_mta="next.example (192.0.2.25)") for reply in replies)
         self.deliveries.append(Delivered(delivery, octets, results))
         return results
 

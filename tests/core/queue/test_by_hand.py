@@ -126,7 +126,7 @@ async def test_without_a_running_server_no_plugin_is_asked(world: Any) -> None:
         by="root",
     )
     assert ended == 1
-    assert await world.event_kinds() == ["failed", "entry_retired"]
+    assert await world.event_kinds() == ["failed", "entry_retired", "message_stored"]
 
 
 async def test_by_hand_nothing_is_delivered(world: Any) -> None:

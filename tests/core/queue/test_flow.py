@@ -164,7 +164,7 @@ async def test_an_answer_after_the_deadline_is_dropped(world: Any) -> None:
     world.transport.acts = [swallow_cancellation]
     await world.run_for(hours=2)
     assert await world.entry(entry_id) is None
-    assert await world.event_kinds() == ["attempt_finished", "failed", "entry_retired"]
+    assert await world.event_kinds() == ["attempt_finished", "failed", "entry_retired", "message_stored"]
 
 
 async def test_a_long_delivery_keeps_its_lease(world: Any) -> None:

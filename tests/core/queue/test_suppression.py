@@ -91,6 +91,7 @@ async def test_the_list_is_looked_at_when_an_attempt_begins_not_when_the_message
         "attempt_finished",
         "suppressed",
         "entry_retired",
+        "message_stored",
     ]
 
 
