@@ -7,7 +7,7 @@ no event yet stands at the end: an attempt under way, and webhook calls that are
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from msgspec import Struct
@@ -71,7 +71,7 @@ def _queued(data: dict[str, Any]) -> str:
     if data.get("held_by"):
         text += f"; held by {data['held_by']}"
     if data.get("due_at"):
-        text += f"; not before {data['due_at']}"
+        text += f"; not before {_at(data['due_at'])}"
     return text
 
 
@@ -84,7 +84,7 @@ def _changed(data: dict[str, Any]) -> str:
         case "released":
             return f"released by {by}"
         case "rescheduled":
-            return f"next attempt moved from {before} to {after} by {by}"
+            return f"next attempt moved from {_at(before)} to {_at(after)} by {by}"
         case "transport_set":
             return f"transport set to {after} by {by}" if after else f"transport left to routes again by {by}"
         case "require_tls_set":
@@ -117,7 +117,7 @@ def _attempted(data: dict[str, Any]) -> str:
     if data.get("notes"):
         text += f"; {'; '.join(data['notes'])}"
     if data.get("due_at"):
-        text += f"; next attempt not before {data['due_at']}"
+        text += f"; next attempt not before {_at(data['due_at'])}"
     return text
 
 
@@ -142,6 +142,8 @@ def _webhook_retired(data: dict[str, Any]) -> str:
     text = f"webhook call {data['call_id']} for {data['event']} to {data['url']}: "
     if data["is_success"]:
         return text + f"taken with {data['code']} after {attempts}"
+    if data.get("canceled_by"):
+        return text + f"canceled by {data['canceled_by']} after {attempts}"
     if data["superseded_by"]:
         return text + f"superseded by the call for event {data['superseded_by']} after {attempts}"
     if data["is_disabling"]:
@@ -151,11 +153,16 @@ def _webhook_retired(data: dict[str, Any]) -> str:
 
 def _waiting(call: WebhookCall) -> str:
     text = f"webhook call {call.id} for {call.event} to {call.target.url}: next attempt not before "
-    text += call.due_at.isoformat()
+    text += _at(call.due_at.isoformat())
     if call.results:
         last = call.results[-1]
         text += f"; {call.attempts} made, the last: {last.error or last.code}"
     return text
+
+
+def _at(text: str) -> str:
+    """Return an instant to the second: what comes after it is noise for people, and the data has it."""
+    return datetime.fromisoformat(text).astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def _other(event: Event) -> str:

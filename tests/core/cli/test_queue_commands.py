@@ -152,3 +152,28 @@ def test_entries_are_failed_and_dropped(mailcrane: Mailcrane) -> None:
     assert mailcrane("fail", "--ids", "1").stdout == "1 failed\n"
     assert mailcrane("drop", "--to", "b@").stdout == "1 dropped\n"
     assert ids_of(mailcrane("list", "--json")) == [3]
+
+
+def test_a_message_is_written_as_it_travels_in_pieces(mailcrane: Mailcrane) -> None:
+    assert mailcrane("dump", "1").stdout_bytes == b"Subject: x\r\n\r\nHello.\r\n"
+    assert mailcrane("dump", "99").stderr == "Error: there is no entry 99 in the queue, nor is it kept\n"
+
+
+def test_why_says_what_waits_and_that_no_server_runs(mailcrane: Mailcrane) -> None:
+    mailcrane("holdrules", "add", "--recipient-domain", "example.net")
+    lines = mailcrane("why", "example.net").stdout.splitlines()
+    assert lines[0].startswith("no server runs, so nothing is attempted")
+    assert lines[1] == "2 are held by hold rule 1 (to example.net): `mailcrane queue unhold` releases"
+    report = json.loads(mailcrane("why", "example.com", "--json").stdout)
+    assert (report["waiting"], report["is_running"], report["blocked"]) == (1, False, None)
+    assert report["routes"][0]["transport"] == ""
+
+
+def test_what_left_the_queue_is_listed_where_it_is_kept_and_its_story_is_told_anyway(mailcrane: Mailcrane) -> None:
+    assert mailcrane("drop", "--ids", "2").exit_code == 0
+    assert json.loads(mailcrane("retired", "list", "--json").stdout) == []
+    story = mailcrane("retired", "show", "2").stdout
+    assert story.startswith("entry 2 left the queue and is not kept; this is what happened:\n")
+    assert "left the queue as canceled after 0 attempts, not kept" in story
+    details = json.loads(mailcrane("show", "2", "--json").stdout)
+    assert (details["entry"], details["event_format"]) == (None, 1)
