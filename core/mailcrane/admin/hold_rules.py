@@ -1,4 +1,4 @@
-"""Operations on hold rules. A rule holds what is in the queue when it is added, and all that comes later."""
+"""Operations on hold rules: a rule holds what comes later; what is in the queue already is held piece by piece."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from datetime import datetime
 from typing import Annotated
 
 from msgspec import Meta, Struct
-from msgspec.structs import replace
 
 from mailcrane.admin import entry_changes
 from mailcrane.admin.administration import Administration
-from mailcrane.admin.entry_changes import changing, for_each_unit
+from mailcrane.admin.entry_changes import changing
 from mailcrane.admin.errors import AdminError
+from mailcrane.admin.queue_changes import ChangedMany, Position, piece
 from mailcrane.admin.queue_filter import MAX_ID
 from mailcrane.model.address import AddressError, Mailbox, domain_to_unicode
 from mailcrane.model.hold_rule import HoldRule
@@ -22,8 +22,6 @@ from mailcrane.store.records import QueueFilter
 from mailcrane.store.transaction import Transaction
 
 _log = get_log(__name__)
-
-_PAGE_ENTRIES = 2000
 
 
 class ListHoldRules(Struct, frozen=True, forbid_unknown_fields=True):
@@ -61,10 +59,17 @@ class HoldRuleList(Struct, frozen=True):
 
 
 class HoldRuleAdded(Struct, frozen=True):
-    """The new rule, and how many entries of the queue it holds that were not held before."""
+    """The rule holds what is added from now on; `is_new` is false where there was an equal one already."""
 
     rule: ListedHoldRule
-    held: int
+    is_new: bool
+
+
+class ApplyHoldRule(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Hold what a rule fits of the entries that are in the queue."""
+
+    id: Annotated[int, Meta(ge=1, le=MAX_ID, description="Id of the rule.")]
+    position: Annotated[Position | None, Meta(description="From the answer before; null to begin.")] = None
 
 
 class HoldRuleRemoved(Struct, frozen=True):
@@ -80,57 +85,53 @@ async def list_hold_rules(administration: Administration, request: ListHoldRules
 
 
 async def add_hold_rule(administration: Administration, request: AddHoldRule) -> HoldRuleAdded:
-    """Add a hold rule, then hold what it fits of the entries that are in the queue already."""
+    """Add a hold rule for what is added from now on; `apply_hold_rule` holds what is in the queue already."""
     account, sender, recipient = request.account, _domain(request.sender_domain), _domain(request.recipient_domain)
 
-    def unit(transaction: Transaction) -> tuple[HoldRule, int]:
+    def unit(transaction: Transaction) -> tuple[HoldRule, bool]:
         for rule in transaction.hold_rules.list():
             if (rule.account, rule.sender_domain, rule.recipient_domain) == (account, sender, recipient):
-                raise AdminError("exists", f"{rule} is there already")
+                return rule, False
         added = transaction.hold_rules.add(account=account, sender_domain=sender, recipient_domain=recipient)
-        # What is added from here on is held by the rule itself.
-        return added, transaction.queue.last_id()
+        return added, True
 
     try:
-        rule, until_id = await administration.store.write(unit, key="queue")
+        rule, is_new = await administration.store.write(unit, key="queue")
     except UnknownAccount:
         raise AdminError("not_found", f'there is no account "{account}"') from None
-    held = await _hold(administration, rule, until_id)
-    _log.info("hold rule added", rule=str(rule), held=held, by=administration.actor)
-    return HoldRuleAdded(_listed(rule), held)
+    if is_new:
+        _log.info("hold rule added", rule=str(rule), by=administration.actor)
+    return HoldRuleAdded(_listed(rule), is_new)
 
 
-async def remove_hold_rule(administration: Administration, request: RemoveHoldRule) -> HoldRuleRemoved:
-    """Remove a hold rule. What it holds is released with ``mailcrane queue unhold``."""
-    if not await administration.store.write(lambda transaction: transaction.hold_rules.remove(request.id), key="queue"):
-        raise AdminError("not_found", f"there is no hold rule {request.id}; `mailcrane queue holdrules list` shows all")
-    _log.info("hold rule removed", rule=request.id, by=administration.actor)
-    return HoldRuleRemoved(request.id)
-
-
-async def _hold(administration: Administration, rule: HoldRule, until_id: int) -> int:
+async def apply_hold_rule(administration: Administration, request: ApplyHoldRule) -> ChangedMany:
+    """Hold a piece of what a rule fits of the entries that are in the queue and not held yet."""
+    rule = await administration.store.read(lambda transaction: transaction.hold_rules.get(request.id))
+    if rule is None:
+        raise _no_rule(request.id)
     conditions = QueueFilter(
         account=rule.account or None,
         sender_domain=rule.sender_domain or None,
         recipient_domain=rule.recipient_domain or None,
         is_held=False,
-        until_id=until_id,
-        limit=_PAGE_ENTRIES,
     )
     edit = functools.partial(entry_changes.hold, rule=rule)
-    act = changing(administration.store, conditions, edit, administration.actor)
-    held = after_id = 0
-    while True:
-        page = functools.partial(_ids, conditions=replace(conditions, after_id=after_id))
-        ids = await administration.store.read(page)
-        if not ids:
-            return held
-        held += await for_each_unit(ids, act)
-        after_id = ids[-1]
+    act = functools.partial(changing, administration.store, edit=edit, by=administration.actor)
+    return await piece(administration, conditions, request.position, act)
 
 
-def _ids(transaction: Transaction, conditions: QueueFilter) -> list[int]:
-    return transaction.queue.ids(conditions)
+async def remove_hold_rule(administration: Administration, request: RemoveHoldRule) -> HoldRuleRemoved:
+    """Remove a hold rule. What it holds is released with ``mailcrane queue unhold``."""
+    if not await administration.store.write(lambda transaction: transaction.hold_rules.remove(request.id), key="queue"):
+        raise _no_rule(request.id)
+    _log.info("hold rule removed", rule=request.id, by=administration.actor)
+    return HoldRuleRemoved(request.id)
+
+
+def _no_rule(rule_id: int) -> AdminError:
+    return AdminError(
+        "not_found", f"there is no hold rule {rule_id}; `mailcrane queue holdrules list` shows those there are"
+    )
 
 
 def _domain(text: str) -> str:

@@ -63,6 +63,9 @@ HOLD_RULE_LIST = Operation(
     "hold_rule_list", hold_rules.ListHoldRules, hold_rules.HoldRuleList, hold_rules.list_hold_rules
 )
 HOLD_RULE_ADD = Operation("hold_rule_add", hold_rules.AddHoldRule, hold_rules.HoldRuleAdded, hold_rules.add_hold_rule)
+HOLD_RULE_APPLY = Operation(
+    "hold_rule_apply", hold_rules.ApplyHoldRule, queue_changes.ChangedMany, hold_rules.apply_hold_rule
+)
 HOLD_RULE_REMOVE = Operation(
     "hold_rule_remove", hold_rules.RemoveHoldRule, hold_rules.HoldRuleRemoved, hold_rules.remove_hold_rule
 )
@@ -112,6 +115,7 @@ OPERATIONS: dict[str, Operation[Any, Any]] = {
         QUEUE_END,
         HOLD_RULE_LIST,
         HOLD_RULE_ADD,
+        HOLD_RULE_APPLY,
         HOLD_RULE_REMOVE,
         QUEUE_SHOW,
         QUEUE_WHY,

@@ -167,10 +167,27 @@ async def in_pieces(
     """
     if request.filter.is_empty and not request.is_all:
         raise AdminError("no_filter", "that would be for every entry: say which ones, or --all when that is meant")
-    position = request.position
+    as_of = request.position.as_of if request.position else await administration.store.read(_now)
+    return await piece(administration, request.filter.conditions(as_of), request.position, act)
+
+
+async def piece(
+    administration: Administration,
+    conditions: QueueFilter,
+    position: Position | None,
+    act: Callable[[QueueFilter], Act],
+) -> ChangedMany:
+    """Do something for a piece of the entries that meet conditions.
+
+    Args:
+        administration: Whose store it is.
+        conditions: Which entries.
+        position: Which piece; None for the first.
+        act: Given the conditions, returns what is done for the ids of one unit.
+    """
     if position is None:
         position = await administration.store.read(_beginning)
-    conditions = replace(request.filter.conditions(position.as_of), until_id=position.until_id)
+    conditions = replace(conditions, until_id=position.until_id)
     page = replace(conditions, after_id=position.after_id, limit=_PIECE_ENTRIES)
     ids = await administration.store.read(lambda transaction: transaction.queue.ids(page))
     changed = await for_each_unit(ids, act(conditions))
@@ -183,6 +200,10 @@ async def _change(administration: Administration, request: ChangeMany, edit: Edi
     done = await in_pieces(administration, request, act)
     _log.info("entries changed", operation=type(request).__name__, count=done.changed, by=administration.actor)
     return done
+
+
+def _now(transaction: Transaction) -> datetime:
+    return transaction.now
 
 
 def _beginning(transaction: Transaction) -> Position:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import click
 
-from mailcrane.admin.hold_rules import AddHoldRule, ListHoldRules, RemoveHoldRule
-from mailcrane.admin.operations import HOLD_RULE_ADD, HOLD_RULE_LIST, HOLD_RULE_REMOVE
+from mailcrane.admin.hold_rules import AddHoldRule, ApplyHoldRule, ListHoldRules, RemoveHoldRule
+from mailcrane.admin.operations import HOLD_RULE_ADD, HOLD_RULE_APPLY, HOLD_RULE_LIST, HOLD_RULE_REMOVE
 from mailcrane.admin.queue_filter import MAX_ID
 from mailcrane.cli.output import json_option, write_json, write_table
+from mailcrane.cli.queue_changes import in_pieces
 from mailcrane.cli.reach import run
 
 
@@ -38,10 +39,14 @@ def add(*, account: str, sender_domain: str, recipient_domain: str, is_all: bool
     if is_all and (account or sender_domain or recipient_domain):
         raise click.UsageError("--all cannot be given with a condition")
     added = run(HOLD_RULE_ADD, AddHoldRule(account, sender_domain, recipient_domain))
+    # An equal rule may be there from a command that was interrupted here.
+    held = in_pieces(HOLD_RULE_APPLY, ApplyHoldRule(id=added.rule.id), "held").changed
     if as_json:
-        write_json(added)
-        return
-    click.echo(f"hold rule {added.rule.id} is added; {added.held} entries of the queue are held by it")
+        write_json({"rule": added.rule, "is_new": added.is_new, "held": held})
+    elif added.is_new:
+        click.echo(f"hold rule {added.rule.id} is added; {held} entries of the queue are held by it")
+    else:
+        click.echo(f"hold rule {added.rule.id} was there already; {held} more entries of the queue are held by it")
 
 
 @click.command(short_help="Remove a hold rule.")

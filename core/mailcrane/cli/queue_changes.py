@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 import click
+from msgspec import Struct
 from msgspec.structs import replace
 
 from mailcrane.admin.operations import (
@@ -19,7 +20,6 @@ from mailcrane.admin.operations import (
 )
 from mailcrane.admin.queue_changes import (
     ChangedMany,
-    ChangeMany,
     EndEntries,
     Schedule,
     SetHold,
@@ -31,7 +31,7 @@ from mailcrane.cli.output import json_option, write_json
 from mailcrane.cli.queue_filter import filter_options
 from mailcrane.cli.reach import run
 
-R = TypeVar("R", bound=ChangeMany)
+R = TypeVar("R", bound=Struct)
 
 _REQUIRE_TLS = {"yes": True, "no": False, "default": None}
 
@@ -102,9 +102,18 @@ def drop(*, filter_: EntryFilter, is_all: bool, as_json: bool) -> None:
 
 
 def change_many(operation: Operation[R, ChangedMany], request: R, done: str, *, as_json: bool) -> None:
-    """Run an operation piece by piece to its end, with a counter where somebody looks on; then say what was done."""
+    """Run an operation to its end, then say what was done."""
+    answer = in_pieces(operation, request, done)
+    if as_json:
+        write_json({"matched": answer.matched, "changed": answer.changed})
+        return
+    left = f", {answer.matched - answer.changed} left as they are" if answer.matched > answer.changed else ""
+    click.echo(f"{answer.changed} {done}{left}")
+
+
+def in_pieces(operation: Operation[R, ChangedMany], request: R, done: str) -> ChangedMany:
+    """Run an operation piece by piece to its end, with a counter where somebody looks on; returns the sums."""
     matched = changed = 0
-    is_watched = sys.stderr.isatty()
     step: Any = request
     try:
         while True:
@@ -112,15 +121,14 @@ def change_many(operation: Operation[R, ChangedMany], request: R, done: str, *, 
             matched += answer.matched
             changed += answer.changed
             if answer.position is None:
-                break
-            if is_watched:
+                return ChangedMany(matched, changed)
+            if _is_watched():
                 click.echo(f"\r{changed} {done} …", nl=False, err=True)
             step = replace(step, position=answer.position)
     finally:
-        if is_watched and step is not request:
+        if step is not request and _is_watched():
             click.echo("\r\033[K", nl=False, err=True)
-    if as_json:
-        write_json({"matched": matched, "changed": changed})
-        return
-    left = f", {matched - changed} left as they are" if matched > changed else ""
-    click.echo(f"{changed} {done}{left}")
+
+
+def _is_watched() -> bool:
+    return sys.stderr.isatty()

@@ -15,9 +15,11 @@ from mailcrane.admin.administration import Administration
 from mailcrane.admin.errors import AdminError
 from mailcrane.admin.hold_rules import (
     AddHoldRule,
+    ApplyHoldRule,
     ListHoldRules,
     RemoveHoldRule,
     add_hold_rule,
+    apply_hold_rule,
     list_hold_rules,
     remove_hold_rule,
 )
@@ -224,7 +226,8 @@ async def test_a_new_hold_rule_holds_what_fits_in_the_queue_and_says_so(
     ids = await fill(*(f"{number}@bücher.example" for number in range(450)), "other@example.net")
     (bobs,) = await fill("x@bücher.example", account="bob")
     added = await add_hold_rule(administration, AddHoldRule(account="ann", recipient_domain="Bücher.example"))
-    assert added.held == 450
+    applied = await apply_hold_rule(administration, ApplyHoldRule(id=added.rule.id))
+    assert (added.is_new, applied) == (True, ChangedMany(450, 450))
     assert (added.rule.account, added.rule.recipient_domain) == ("ann", "bücher.example")
     assert await found(administration, is_held=False) == [ids[-1], bobs]
     (change,) = await changes_of(store, ids[0])
@@ -243,8 +246,10 @@ async def test_hold_rules_are_listed_removed_and_not_added_twice(
 ) -> None:
     (entry_id,) = await fill("a@example.net")
     added = await add_hold_rule(administration, AddHoldRule())
-    with pytest.raises(AdminError, match=r"hold rule 1 \(everything\) is there already"):
-        await add_hold_rule(administration, AddHoldRule())
+    assert await add_hold_rule(administration, AddHoldRule()) == replace(added, is_new=False)
+    assert (await apply_hold_rule(administration, ApplyHoldRule(id=added.rule.id))).changed == 1
+    with pytest.raises(AdminError, match="no hold rule 99"):
+        await apply_hold_rule(administration, ApplyHoldRule(id=99))
     with pytest.raises(AdminError, match='no account "nobody"'):
         await add_hold_rule(administration, AddHoldRule(account="nobody"))
     with pytest.raises(AdminError, match="is not a domain"):

@@ -11,6 +11,8 @@ import pytest
 import trio
 from click.testing import CliRunner, Result
 
+from mailcrane.admin import queue_changes
+from mailcrane.cli import queue_changes as commands
 from mailcrane.cli.commands import cli
 from mailcrane.config.rows import Account, Configuration, Domain
 from mailcrane.model.address import Mailbox, ReversePath
@@ -135,6 +137,8 @@ def test_hold_rules_hold_what_is_there_and_are_removed_without_releasing_it(mail
     assert mailcrane("holdrules", "add").exit_code == 2
     added = mailcrane("holdrules", "add", "--account", "ann", "--recipient-domain", "example.net")
     assert added.stdout == "hold rule 1 is added; 2 entries of the queue are held by it\n"
+    again = mailcrane("holdrules", "add", "--account", "ann", "--recipient-domain", "example.net")
+    assert again.stdout == "hold rule 1 was there already; 0 more entries of the queue are held by it\n"
     (rule,) = json.loads(mailcrane("holdrules", "list", "--json").stdout)
     assert (rule["id"], rule["account"], rule["sender_domain"], rule["recipient_domain"]) == (
         1,
@@ -177,3 +181,12 @@ def test_what_left_the_queue_is_listed_where_it_is_kept_and_its_story_is_told_an
     assert "left the queue as canceled after 0 attempts, not kept" in story
     details = json.loads(mailcrane("show", "2", "--json").stdout)
     assert (details["entry"], details["event_format"]) == (None, 1)
+
+
+def test_long_work_is_counted_where_somebody_looks_on(mailcrane: Mailcrane, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(queue_changes, "_PIECE_ENTRIES", 1)
+    assert mailcrane("hold", "--all").stderr == ""
+    monkeypatch.setattr(commands, "_is_watched", lambda: True)
+    released = mailcrane("unhold", "--all")
+    assert released.stdout == "3 released\n"
+    assert released.stderr == "\r1 released …\r2 released …\r3 released …\r"
