@@ -29,7 +29,7 @@ enabled = ["transports", "webapi"]
 
 [transports.sink]
 type = "smtp"
-host = "127.0.0.1"
+host = "{sink_host}"
 port = {sink}
 no_starttls = true
 
@@ -88,15 +88,16 @@ def units_and_commits() -> tuple[float, float]:
 
 
 @contextlib.contextmanager
-def mailcrane(*, deliver: bool = False, dkim: bool = False) -> Iterator[Ours]:
+def mailcrane(*, deliver: bool = False, dkim: bool = False, sink_host: str = "127.0.0.1") -> Iterator[Ours]:
     """Run the server. Without ``deliver`` what is queued stays there, as Postfix's queue does when it holds.
 
     Args:
         deliver: Attempts go to a sink on `SINK_PORT`.
-        dkim: The domain has an RSA-2048 key that signs at the first attempt.
+        dkim: The domains have an RSA-2048 key that signs at the first attempt.
+        sink_host: Where the sink is.
     """
     with scratch("ours") as folder:
-        _configure(folder, deliver=deliver, dkim=dkim)
+        _configure(folder, deliver=deliver, dkim=dkim, sink_host=sink_host)
         command = [sys.executable, "-m", "mailcrane", "--config", str(folder / "mailcrane.toml"), "serve"]
         with process(command, folder / "log") as pid:
             try:
@@ -116,7 +117,7 @@ def mailcrane(*, deliver: bool = False, dkim: bool = False) -> Iterator[Ours]:
                     print((folder / "log").read_text()[-4000:], file=sys.stderr)
 
 
-def _configure(folder: Path, *, deliver: bool, dkim: bool) -> None:
+def _configure(folder: Path, *, deliver: bool, dkim: bool, sink_host: str) -> None:
     from mailcrane.message.dkim_keys import generate_key  # noqa: PLC0415  only this benchmark needs it
     from mailcrane.tls.certificate import make_self_signed  # noqa: PLC0415
 
@@ -130,15 +131,18 @@ def _configure(folder: Path, *, deliver: bool, dkim: bool) -> None:
             submissions=SUBMISSIONS_PORT,
             http=HTTP_PORT,
             sink=SINK_PORT,
+            sink_host=sink_host,
             hold=str(not deliver).lower(),
         )
     )
-    rows = '[domains."bench.example"]\n[accounts.bench]\ndomain = "bench.example"\n'
+    rows = '[domains."bench.example"]\n[domains."load.example"]\n[accounts.bench]\ndomain = "bench.example"\n'
     # What is measured is not to be stopped by the limits that people have.
     rows += f'max_outgoing_messages_per_day = 0\nmax_first_time_recipients_per_day = 0\naddresses."{LOGIN}" = {{}}\n'
     if dkim:
-        rows += '[domains."bench.example".dkim_keys.bench]\nalgorithm = "rsa"\n'
-        rows += f"private_key_pem = '''{generate_key('rsa')}'''\n"
+        key_pem = generate_key("rsa")
+        for domain in ("bench.example", "load.example"):
+            rows += f'[domains."{domain}".dkim_keys.bench]\nalgorithm = "rsa"\n'
+            rows += f"private_key_pem = '''{key_pem}'''\n"
     (folder / "rows.toml").write_text(rows)
     command = [sys.executable, "-m", "mailcrane", "--config", str(folder / "mailcrane.toml")]
     subprocess.run([*command, "config", "apply", str(folder / "rows.toml"), "--yes"], check=True, timeout=60)

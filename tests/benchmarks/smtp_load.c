@@ -3,8 +3,10 @@
  * Every message is unique (sender, Message-ID, a body of changing words). Loopback only, bounded in messages and
  * seconds. Source addresses are spread over 127/8, because servers limit what one address may do.
  *
- *   smtp_load CONNECTIONS MESSAGES SECONDS OCTETS MESSAGES_PER_CONNECTION RECIPIENT HOST PORT
+ *   smtp_load CONNECTIONS MESSAGES SECONDS OCTETS MESSAGES_PER_CONNECTION RECIPIENT HOST PORT [DOMAINS]
  *
+ * A ``*`` in RECIPIENT is replaced so that as many domains take turns, by ``1-1`` and up: the last two numbers of an
+ * address that smtp_sink listens on.
  * Prints one JSON object; latency is from MAIL to the reply after the final dot. A message counts when 250 came.
  */
 #define _GNU_SOURCE
@@ -21,7 +23,7 @@
 #include <time.h>
 #include <unistd.h>
 
-static int messages, seconds, octets, per_connection;
+static int messages, seconds, octets, per_connection, domains = 1;
 static const char *recipient;
 static struct sockaddr_in server;
 static atomic_int taken, accepted, refused, broken;
@@ -105,13 +107,23 @@ static int open_session(unsigned *seed, struct line_reader *in)
     return fd;
 }
 
-static size_t write_message(char *to, int number, unsigned *seed)
+static void write_recipient(char *to, size_t room, int number)
+{
+    const char *star = strchr(recipient, '*');
+    int domain = number % domains;
+    if (star == NULL)
+        snprintf(to, room, "%s", recipient);
+    else
+        snprintf(to, room, "%.*s%d-%d%s", (int)(star - recipient), recipient, 1 + domain / 250, 1 + domain % 250, star + 1);
+}
+
+static size_t write_message(char *to, int number, const char *forward_path, unsigned *seed)
 {
     static const char *words[] = {"mail", "crane", "railway", "hook", "bag", "train", "night", "station", "letter", "sorted"};
     size_t length = (size_t)sprintf(to,
         "From: Load <sender%d@load.example>\r\nTo: <%s>\r\nSubject: message %d under load\r\n"
         "Date: Fri, 20 Nov 2026 12:00:00 +0000\r\nMessage-ID: <%d.%u.%d@load.example>\r\n\r\n",
-        number % 997, recipient, number, number, (unsigned)rand_r(seed), (int)getpid());
+        number % 997, forward_path, number, number, (unsigned)rand_r(seed), (int)getpid());
     int column = 0;
     while (length < (size_t)octets - 2) {
         const char *word = words[(unsigned)rand_r(seed) % 10];
@@ -134,7 +146,7 @@ static void *connection(void *argument)
 {
     unsigned seed = (unsigned)(size_t)argument * 7919u + (unsigned)time(NULL);
     struct line_reader in = {.filled = 0};
-    char *content = malloc((size_t)octets + 4096), line[400];
+    char *content = malloc((size_t)octets + 4096), line[400], forward_path[200];
     int fd = -1, used = 0;
     for (;;) {
         int number = atomic_fetch_add(&taken, 1);
@@ -145,12 +157,13 @@ static void *connection(void *argument)
             usleep(2000);
             continue;
         }
-        size_t length = write_message(content, number, &seed);
+        write_recipient(forward_path, sizeof forward_path, number);
+        size_t length = write_message(content, number, forward_path, &seed);
         double start = clock_s();
         snprintf(line, sizeof line, "MAIL FROM:<sender%d@load.example>\r\n", number % 997);
         int code = command(fd, &in, line);
         if (code == 250) {
-            snprintf(line, sizeof line, "RCPT TO:<%s>\r\n", recipient);
+            snprintf(line, sizeof line, "RCPT TO:<%s>\r\n", forward_path);
             code = command(fd, &in, line);
         }
         if (code == 250)
@@ -183,8 +196,8 @@ static int by_size(const void *a, const void *b)
 
 int main(int count, char **arguments)
 {
-    if (count != 9) {
-        fprintf(stderr, "usage: smtp_load CONNECTIONS MESSAGES SECONDS OCTETS PER_CONNECTION RECIPIENT HOST PORT\n");
+    if (count != 9 && count != 10) {
+        fprintf(stderr, "usage: smtp_load CONNECTIONS MESSAGES SECONDS OCTETS PER_CONNECTION RECIPIENT HOST PORT [DOMAINS]\n");
         return 2;
     }
     int connections = atoi(arguments[1]);
@@ -193,6 +206,8 @@ int main(int count, char **arguments)
     octets = atoi(arguments[4]);
     per_connection = atoi(arguments[5]);
     recipient = arguments[6];
+    if (count == 10 && (domains = atoi(arguments[9])) < 1)
+        return 2;
     server.sin_family = AF_INET;
     server.sin_port = htons((unsigned short)atoi(arguments[8]));
     if (inet_pton(AF_INET, arguments[7], &server.sin_addr) != 1 || ntohl(server.sin_addr.s_addr) >> 24 != 127) {
