@@ -1,4 +1,4 @@
-"""Outbound end to end: what is injected over SMTP until next hops have it, with many domains and with slow next hops."""
+"""Outbound end to end: from injection over SMTP to the next hops, over many domains, quick and slow ones."""
 
 from __future__ import annotations
 

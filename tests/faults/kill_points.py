@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from mailcrane.model.idempotency import Claim
+from mailcrane.store.records import Begun
 
 
 def _always(unit: Callable[..., Any], result: Any) -> bool:
@@ -20,7 +21,8 @@ def _always(unit: Callable[..., Any], result: Any) -> bool:
 
 def _has_result(unit: Callable[..., Any], result: Any) -> bool:
     """Leasing is committed also when nothing is due; only what was leased counts, which comes first in a result."""
-    return bool(result[0] if isinstance(result, tuple) else result)
+    first = result[0] if isinstance(result, tuple) else result
+    return bool(first.deliveries if isinstance(first, Begun) else first)
 
 
 def _is_claim(unit: Callable[..., Any], result: Any) -> bool:
@@ -137,7 +139,7 @@ POINTS: Final = (
         is_stopping=True,
     ),
     Point("signed header kept", _PREPARE, "mailcrane.transport.prepare:Prepared.store", hits=(1, 2, 3)),
-    Point("attempt settled", f"{_ATTEMPTER}._settle", f"{_ATTEMPTER}._settle.<locals>.settle"),
+    Point("attempt settled", f"{_ATTEMPTER}._settle", f"{_ATTEMPTER}._settle.<locals>.settle", hits=(1, 2, 5)),
     Point(
         "settled attempts taken up again",
         f"{_SCHEDULER}._resume",
@@ -146,8 +148,9 @@ POINTS: Final = (
         hits=_ONCE_A_LIFE,
         needs="attempt settled",
     ),
-    Point("entry deferred", f"{_ATTEMPTER}._finish", _END, counts=_is_deferred, hits=(1, 2, 5)),
-    Point("entry retired", f"{_ATTEMPTER}._finish", _END, counts=_is_final),
+    Point("entry deferred", f"{_ATTEMPTER}._end", _END, counts=_is_deferred, hits=(1, 2, 5)),
+    Point("failed or suppressed entry retired", f"{_ATTEMPTER}._end", _END, counts=_is_final, hits=(1, 2, 3)),
+    Point("delivered entry retired", f"{_ATTEMPTER}._end_delivered", f"{_ATTEMPTER}._end_delivered.<locals>.end"),
     # --- what is told of it ---
     Point("webhooks queued", _DISPATCH, f"{_DISPATCH}.<locals>.<lambda>", hits=(1, 3, 7)),
     Point(
@@ -198,6 +201,7 @@ OFF_THE_WAY: Final = {
 """Units that a server commits and that no message depends on, with the reason."""
 
 WRITES_OFF_THE_WAY: Final = {
+    "mailcrane.queue.attempt:Attempter._take_back": "nothing was tried; without it the attempt is counted, as begun",
     "mailcrane.admin.administration:Administration._write": "an operator's change",
     "mailcrane.plugin.data:StoredPluginData.set": "a plugin's own",
     "mailcrane.plugin.data:StoredPluginData.delete": "a plugin's own",

@@ -1,7 +1,8 @@
 """One attempt for the entries that travel together, from the route to the last unit.
 
 The lease and the start are committed before (`mailcrane.queue.scheduler`). What a transport reported is committed at
-once and with nothing in between, so a crash delivers nothing twice; only then are hooks asked what it means.
+once and with nothing in between, so a crash delivers nothing twice; only then are hooks asked what it means. Where
+everything was delivered and no plugin is to be asked, the first commit is also the last.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from msgspec.structs import replace
 from mailcrane.config.directory import Directory
 from mailcrane.config.static import QueueConfig
 from mailcrane.model.delivery import Attempt, Delivery, Entry, Outcome, RecipientResult, RouteChoice
+from mailcrane.model.event import EventKind
 from mailcrane.model.transport import NotNow
 from mailcrane.observe.log import get_log
 from mailcrane.plugin.caller import Hooks
@@ -28,6 +30,7 @@ from mailcrane.retire.notice import Why
 from mailcrane.retire.retention import retention
 from mailcrane.retire.suppression import Step, find_suppression, plan_suppression
 from mailcrane.route.select import select_transport
+from mailcrane.store.content import Opening
 from mailcrane.store.persistence import write_persistently
 from mailcrane.store.records import Leased
 from mailcrane.store.store import Store
@@ -88,10 +91,14 @@ class Attempter:
         self._calls = calls
         self._leave_alone = leave_alone
 
-    async def attempt(self, group: Sequence[Leased]) -> None:
+    async def attempt(self, group: Sequence[Leased], opening: Opening | None = None) -> None:
         """Make one attempt for entries of one message and domain.
 
         When this returns, each entry is retired, or due again, or its attempt was taken back.
+
+        Args:
+            group: The entries.
+            opening: Of their content, where it was read when the attempt began.
 
         Raises:
             Interrupted: the server stops; the entries that have no result yet are still leased.
@@ -99,7 +106,7 @@ class Attempter:
         """
         for choice, members in (await self._routed(await self._end_suppressed(group))).items():
             try:
-                outcomes = await self._deliver(choice.transport, members)
+                outcomes = await self._deliver(choice.transport, members, opening)
             except NotNow as why:
                 await self._take_back(members, why)
             else:
@@ -161,11 +168,11 @@ class Attempter:
             default_transport=self._config.default_transport,
         )
 
-    async def _deliver(self, transport: str, members: Sequence[Leased]) -> Outcomes:
+    async def _deliver(self, transport: str, members: Sequence[Leased], opening: Opening | None) -> Outcomes:
         entries = tuple(leased.entry for leased in members)
         first = entries[0]
         try:
-            prepared = await self._preparer.prepare(first, transport)
+            prepared = await self._preparer.prepare(first, transport, opening)
             delivery = Delivery(
                 id=f"{first.id}-{first.attempts}",
                 entries=entries,
@@ -202,6 +209,9 @@ class Attempter:
 
     async def _settle(self, outcomes: Outcomes) -> None:
         """Commit what the transport reported. No hook and no wait for anybody comes before this."""
+        if self._is_plain(outcomes):
+            await self._end_delivered(outcomes)
+            return
 
         def settle(transaction: Transaction) -> list[Attempt | None]:
             attempts = [
@@ -221,6 +231,32 @@ class Attempter:
                 settled.append(replace(leased, attempt=attempt))
         if settled:
             await self._finish(settled)
+
+    def _is_plain(self, outcomes: Outcomes) -> bool:
+        """Whether everything was delivered and there is nobody to be asked what comes of it."""
+        return (
+            not self._hooks.classify_result.implementations
+            and not self._hooks.retain_retired.implementations
+            and all(result.outcome is Outcome.DELIVERED for result in outcomes.results)
+        )
+
+    async def _end_delivered(self, outcomes: Outcomes) -> None:
+        """Commit outcomes together with what comes of them: what is known at once needs no second commit."""
+        keep_for = [
+            await retention(self._hooks, self._directory(), leased.entry, EventKind.DELIVERED, ())
+            for leased in outcomes.members
+        ]
+
+        def end(transaction: Transaction) -> tuple[list[Ending], frozenset[int]]:
+            endings = [
+                Ending(_settled(transaction, leased, result, outcomes), result, keep_for=period)
+                for leased, result, period in zip(outcomes.members, outcomes.results, keep_for, strict=True)
+            ]
+            return endings, end_attempts(transaction, endings)
+
+        endings, lost = await write_persistently(self._store, end, key="queue")
+        for ending in endings:
+            _log_ending(ending, is_lost=ending.leased.entry.id in lost)
 
     async def _finish(self, settled: Sequence[Leased]) -> None:
         await self._end([await self._ending(leased) for leased in settled])
@@ -285,14 +321,28 @@ def _is_deferred(attempt: Attempt | None) -> bool:
 def _settle_one(
     transaction: Transaction, leased: Leased, result: RecipientResult, outcomes: Outcomes
 ) -> Attempt | None:
-    duration = transaction.now - leased.attempt.started_at
-    transport, route = outcomes.transport, outcomes.route
+    attempt = _settled(transaction, leased, result, outcomes).attempt
     is_ours = transaction.queue.settle(
-        leased.entry.id, leased.token, result, transport=transport, route=route, duration=duration
+        leased.entry.id,
+        leased.token,
+        result,
+        transport=attempt.transport,
+        route=attempt.route,
+        duration=attempt.duration,
     )
-    if not is_ours:
-        return None
-    return replace(leased.attempt, transport=transport, duration=duration, result=result, route=route)
+    return attempt if is_ours else None
+
+
+def _settled(transaction: Transaction, leased: Leased, result: RecipientResult, outcomes: Outcomes) -> Leased:
+    """Return a leased entry with its attempt as the transport reported it."""
+    attempt = replace(
+        leased.attempt,
+        transport=outcomes.transport,
+        route=outcomes.route,
+        duration=transaction.now - leased.attempt.started_at,
+        result=result,
+    )
+    return replace(leased, attempt=attempt)
 
 
 def _log_ending(ending: Ending, *, is_lost: bool) -> None:

@@ -25,6 +25,7 @@ from mailcrane.queue.blocked import Blocked, BlockedDomains
 from mailcrane.queue.grouping import shares_delivery
 from mailcrane.queue.places import Places
 from mailcrane.queue.schedule import next_due_at
+from mailcrane.store.content import Opening, read_opening
 from mailcrane.store.errors import CommitFailed, DiskFull, StoreClosed, StoreError, StoreFailed
 from mailcrane.store.records import Begun, Leased, Worker
 from mailcrane.store.store import Store
@@ -39,6 +40,8 @@ TOPIC = "queue"
 
 # Deliveries that begin in one unit, so that it does not hold up others.
 _MOST_BEGUN = 200
+# Content that is read when its attempt begins.
+_SMALL_OCTETS = 32 * 1024
 # Entries under way; deliveries of messages with very many recipients may go beyond it.
 _MOST_HELD = 50_000
 # Taken at once after a crash; the rest follows when these are done.
@@ -192,9 +195,10 @@ class Scheduler:
             self._is_full = room <= 0
             if self._is_full:
                 return float("inf")
-            begun, due_at = await self._lease(min(room, _MOST_BEGUN))
+            begun, due_at, openings = await self._lease(min(room, _MOST_BEGUN))
             for members in begun.deliveries:
-                attempts.start_soon(self._attempt, attempter.attempt, members)
+                opening = openings.get(members[0].entry.content_id)
+                attempts.start_soon(self._attempt, functools.partial(attempter.attempt, opening=opening), members)
             # Where room was made while the unit ran, nobody tells: it was not known then that somebody waits for it.
             self._again |= {domain for domain in begun.waiting if self._places.room_for(domain) > 0}
             self._waiting |= begun.waiting - self._again
@@ -206,12 +210,12 @@ class Scheduler:
         # What is due and was not leased although there is room will not be so at once either.
         return seconds if seconds > 0 or begun.deliveries else _TROUBLE_SECONDS
 
-    async def _lease(self, most: int) -> tuple[Begun, datetime | None]:
-        """Begin attempts; returns them, and when something may be due next."""
+    async def _lease(self, most: int) -> tuple[Begun, datetime | None, dict[int, Opening | None]]:
+        """Begin attempts; returns them, when something may be due next, and small content by its id."""
         again, self._again = self._again, set()
         self._waiting -= again
 
-        def begin(transaction: Transaction) -> tuple[Begun, datetime | None]:
+        def begin(transaction: Transaction) -> tuple[Begun, datetime | None, dict[int, Opening | None]]:
             begun = transaction.queue.begin_attempts(
                 self._worker,
                 transaction.now + self._lease_length,
@@ -223,18 +227,25 @@ class Scheduler:
                 look_again=again,
             )
             begun = replace(begun, deliveries=transaction.suppressions.marked(begun.deliveries))
-            return begun, transaction.queue.next_due_at()
+            # Read here, where it costs two statements, rather than by each attempt in a thread of its own.
+            small = {
+                members[0].entry.content_id
+                for members in begun.deliveries
+                if members[0].entry.size_octets <= _SMALL_OCTETS
+            }
+            openings = {content_id: read_opening(transaction, content_id) for content_id in small}
+            return begun, transaction.queue.next_due_at(), openings
 
         # Cancelling the wait would not undo the unit: what it leased is to be known here.
         with trio.CancelScope(shield=True):
             try:
-                begun, due_at = await self._store.write(begin, key=TOPIC)
+                begun, due_at, openings = await self._store.write(begin, key=TOPIC)
             except StoreError:
                 self._again |= again
                 raise
             for members in begun.deliveries:
                 self._hold(members)
-        return begun, due_at
+        return begun, due_at, openings
 
     async def _resume(self, attempts: trio.Nursery, attempter: Attempter) -> None:
         with trio.CancelScope(shield=True):

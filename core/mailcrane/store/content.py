@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from typing import TypeVar
 
 import trio
+from msgspec import Struct
 
 from mailcrane.model.message import ContentInfo
 from mailcrane.store.errors import StoreError, UnknownContent
@@ -18,10 +19,41 @@ T = TypeVar("T")
 _DROP_SECONDS = 5.0
 
 
+class Opening(Struct, frozen=True):
+    """The beginning of stored content.
+
+    Attributes:
+        info: What is known of it.
+        first_chunk: All of small content.
+        head: The header section, with the empty line where there is one.
+    """
+
+    info: ContentInfo
+    first_chunk: bytes
+    head: bytes
+
+
+def read_opening(transaction: Transaction, content_id: int) -> Opening | None:
+    """Read the beginning of content; None when there is none of this id (any more)."""
+    row = transaction.content.get(content_id)
+    first = transaction.content.read_chunk(content_id, 0)
+    if row is None or first is None:
+        return None
+    head = [first]
+    length = len(first)
+    while length < row.info.body_offset:
+        chunk = transaction.content.read_chunk(content_id, len(head))
+        if chunk is None:
+            return None
+        head.append(chunk)
+        length += len(chunk)
+    return Opening(row.info, first, b"".join(head)[: row.info.body_offset])
+
+
 class StoredContent:
     """Content in the store, read chunk by chunk; nothing is locked between chunks.
 
-    Make one with `open`. The first chunk is held, so that small content costs one read.
+    Make one with `open` or `opened`. The first chunk is held, so that small content costs one read.
     """
 
     def __init__(self, store: Store, info: ContentInfo, first_chunk: bytes, header: bytes) -> None:
@@ -37,27 +69,15 @@ class StoredContent:
         Raises:
             UnknownContent: there is none of this id (any more).
         """
-
-        def read(transaction: Transaction) -> tuple[ContentInfo, bytes, bytes] | None:
-            row = transaction.content.get(content_id)
-            first = transaction.content.read_chunk(content_id, 0)
-            if row is None or first is None:
-                return None
-            head = [first]
-            length = len(first)
-            while length < row.info.body_offset:
-                chunk = transaction.content.read_chunk(content_id, len(head))
-                if chunk is None:
-                    return None
-                head.append(chunk)
-                length += len(chunk)
-            return row.info, first, b"".join(head)[: row.info.body_offset]
-
-        found = await store.read(read)
+        found = await store.read(lambda transaction: read_opening(transaction, content_id))
         if found is None:
             raise UnknownContent(f"no content {content_id}")
-        info, first, head = found
-        return cls(store, info, first, _without_empty_line(head))
+        return cls.opened(store, found)
+
+    @classmethod
+    def opened(cls, store: Store, opening: Opening) -> StoredContent:
+        """Make it of an opening that was read in some unit."""
+        return cls(store, opening.info, opening.first_chunk, _without_empty_line(opening.head))
 
     @property
     def size_octets(self) -> int:

@@ -17,7 +17,7 @@ from mailcrane.config.directory import Directory
 from mailcrane.model.delivery import Entry, OutgoingContent
 from mailcrane.observe.log import get_log
 from mailcrane.plugin.caller import Hooks
-from mailcrane.store.content import StoredContent
+from mailcrane.store.content import Opening, StoredContent
 from mailcrane.store.errors import CommitFailed, DiskFull
 from mailcrane.store.records import PreparedHeader
 from mailcrane.store.store import Store
@@ -80,11 +80,16 @@ class ContentPreparer:
         # While content that several entries share is being prepared: the others wait for it instead of signing too.
         self._busy: dict[tuple[int, str], trio.Lock] = {}
 
-    async def prepare(self, entry: Entry, transport: str) -> Prepared:
+    async def prepare(self, entry: Entry, transport: str, opening: Opening | None = None) -> Prepared:
         """Prepare the content of an entry for a transport.
 
         Content of one entry alone is not stored here: that is left to the unit that knows whether there will be
         another attempt (`Prepared.store`).
+
+        Args:
+            entry: Its content is prepared.
+            transport: Name of the transport.
+            opening: Of the content, where it was read before; it is read here when None.
 
         Raises:
             HookFailed: a plugin failed in ``rewrite_content``.
@@ -93,12 +98,12 @@ class ContentPreparer:
         # Without plugins that rewrite, all transports get the same.
         variant = transport if self._hooks.rewrite_content.implementations else ""
         if not entry.base_id:
-            return await self._prepare(entry, transport, variant)
+            return await self._prepare(entry, transport, variant, opening)
         key = (entry.content_id, variant)
         lock = self._busy.setdefault(key, trio.Lock())
         try:
             async with lock:
-                prepared = await self._prepare(entry, transport, variant)
+                prepared = await self._prepare(entry, transport, variant, opening)
                 if prepared.to_store is not None:
                     try:
                         await self._store.write(prepared.store, key="queue")
@@ -120,14 +125,17 @@ class ContentPreparer:
             UnknownContent: the content is gone.
         """
         variant = transport if self._hooks.rewrite_content.implementations else ""
-        prepared = await self._prepare(entry, transport, variant)
+        prepared = await self._prepare(entry, transport, variant, None)
         content = prepared.content
         if not isinstance(content, PreparedContent):
             return Preview(b"", 0, is_made_now=False)
         return Preview(content.header, content.body_offset, is_made_now=prepared.to_store is not None)
 
-    async def _prepare(self, entry: Entry, transport: str, variant: str) -> Prepared:
-        content = await StoredContent.open(self._store, entry.content_id)
+    async def _prepare(self, entry: Entry, transport: str, variant: str, opening: Opening | None) -> Prepared:
+        if opening is None:
+            content = await StoredContent.open(self._store, entry.content_id)
+        else:
+            content = StoredContent.opened(self._store, opening)
         kept = await self._kept(entry, variant)
         if kept is not None:
             return Prepared(PreparedContent(kept.header, content, kept.body_offset), entry.content_id, variant)

@@ -189,7 +189,7 @@ async def test_a_result_under_an_old_lease_changes_nothing(world: Any, caplog: p
     await world.run_for(seconds=1)
     assert (await world.entry(entry_id)).attempts == 1
     assert await world.event_kinds() == []
-    assert "result came too late" in caplog.text
+    assert "ending came too late" in caplog.text
 
 
 async def test_an_entry_that_was_removed_during_its_attempt_has_no_events(world: Any) -> None:

@@ -9,6 +9,7 @@ import msgspec
 import pytest
 import trio
 
+from mailcrane.api import Plugin, hookimpl
 from mailcrane.config.rows import Account, Domain, Route, Settings
 from mailcrane.model.delivery import Delivery, Outcome, RecipientResult
 from mailcrane.model.event import EventKind
@@ -204,14 +205,26 @@ async def test_a_scheduler_without_work_stops_at_once(world: Any) -> None:
     assert trio.current_time() == 1
 
 
-async def test_a_delivery_costs_three_units(world: Any) -> None:
-    async with world.running():
-        await trio.sleep(1)
-        before = world.store.statistics.units
-        await world.queue()
-        await trio.sleep(1)
-    # Queued; begun, settled, ended.
-    assert world.store.statistics.units - before == 4
+async def test_a_delivery_costs_two_units_and_three_where_a_plugin_is_asked(world: Any) -> None:
+    class Asked(Plugin):
+        name = "asked"
+
+        @hookimpl
+        async def classify_result(self, entry: object) -> None:
+            return None
+
+    async def units() -> Any:
+        async with world.running():
+            await trio.sleep(1)
+            before = world.store.statistics.units
+            await world.queue()
+            await trio.sleep(1)
+        return world.store.statistics.units - before
+
+    # Queued; begun, ended. With somebody to ask what comes of it, the outcome is committed by itself.
+    assert await units() == 3
+    async with world.plugins(Asked):
+        assert await units() == 4
 
 
 async def test_without_a_route_an_entry_is_deferred_with_what_to_do(world: Any) -> None:

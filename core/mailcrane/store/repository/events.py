@@ -22,6 +22,9 @@ _COLUMNS = "e.account_id, a.name, e.number, e.kind, e.at, e.entry_id, e.data"
 # A removed account has no name: what it left is not found.
 _FROM = "FROM events e JOIN accounts a ON a.id = e.account_id AND a.name IS NOT NULL"
 
+# An attempt tells of itself with up to four: one statement, each of which costs more than its row.
+_ROWS_PER_STATEMENT = 8
+
 _data_decoder = msgspec.json.Decoder(dict[str, Any])
 _event_decoder = msgspec.json.Decoder(Event)
 _encode = msgspec.json.Encoder().encode
@@ -51,21 +54,18 @@ class EventsRepository:
             counts[event.account] = counts.get(event.account, 0) + 1
         numbers = {name: self._accounts.next_event_numbers(name, count) for name, count in counts.items()}
         recorded = []
+        values: list[Any] = []
         for event in events:
             account_id, number = numbers[event.account]
             numbers[event.account] = (account_id, number + 1)
-            self._sql.run(
-                "INSERT INTO events (account_id, number, kind, at, entry_id, data, is_pending)"
-                " VALUES (?, ?, ?, ?, ?, ?, ?)",
-                (
-                    account_id,
-                    number,
-                    event.kind.value,
-                    self._unit.now_us,
-                    event.entry_id,
-                    _encode(event.data) if event.data else b"",
-                    int(is_outgoing(event.kind)),
-                ),
+            values += (
+                account_id,
+                number,
+                event.kind.value,
+                self._unit.now_us,
+                event.entry_id,
+                _encode(event.data) if event.data else b"",
+                int(is_outgoing(event.kind)),
             )
             recorded.append(
                 Event(
@@ -77,6 +77,13 @@ class EventsRepository:
                     event.entry_id,
                     event.data,
                 )
+            )
+        for start in range(0, len(recorded), _ROWS_PER_STATEMENT):
+            count = min(_ROWS_PER_STATEMENT, len(recorded) - start)
+            self._sql.run(
+                "INSERT INTO events (account_id, number, kind, at, entry_id, data, is_pending) VALUES "
+                + ", ".join(["(?, ?, ?, ?, ?, ?, ?)"] * count),
+                values[7 * start : 7 * (start + count)],
             )
         if recorded:
             self._unit.wake("events")
