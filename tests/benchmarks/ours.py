@@ -135,14 +135,9 @@ def _configure(folder: Path, *, deliver: bool, dkim: bool, sink_host: str) -> No
             hold=str(not deliver).lower(),
         )
     )
-<<<<<<< HEAD
     rows = '[domains."bench.example"]\n[domains."load.example"]\n[accounts.bench]\ndomain = "bench.example"\n'
     # What is measured is not to be stopped by the limits that people have.
     rows += f'max_outgoing_messages_per_day = 0\nmax_first_time_recipients_per_day = 0\naddresses."{LOGIN}" = {{}}\n'
-=======
-    rows = '[domains."bench.example"]\n[domains."load.example"]\n'
-    rows += f'[accounts.bench]\ndomain = "bench.example"\naddresses."{LOGIN}" = {{}}\n'
->>>>>>> 8bc83e4 (A delivery that nobody is to be asked about ends with one commit, and small content is read as its attempt begins)
     if dkim:
         key_pem = generate_key("rsa")
         for domain in ("bench.example", "load.example"):
