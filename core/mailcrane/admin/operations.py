@@ -19,6 +19,7 @@ from mailcrane.admin import (
     queue_retired,
     queue_why,
     server,
+    suppressions,
 )
 from mailcrane.admin.administration import Administration
 from mailcrane.admin.errors import AdminError
@@ -78,6 +79,33 @@ QUEUE_RETIRED_LIST = Operation(
     "queue_retired_list", queue_retired.ListRetired, queue_retired.RetiredList, queue_retired.list_retired
 )
 QUEUE_SHOW = Operation("queue_show", queue.ShowEntry, queue.EntryDetails, queue.show_entry)
+SUPPRESSION_LIST = Operation(
+    "suppression_list",
+    suppressions.ListSuppressions,
+    suppressions.SuppressionList,
+    suppressions.list_suppressions,
+)
+SUPPRESSION_LOOK_UP = Operation(
+    "suppression_look_up",
+    suppressions.LookUpSuppression,
+    suppressions.SuppressionFound,
+    suppressions.look_up_suppression,
+)
+SUPPRESSION_ADD = Operation(
+    "suppression_add", suppressions.AddSuppression, suppressions.ListedSuppression, suppressions.add_suppression
+)
+SUPPRESSION_REMOVE = Operation(
+    "suppression_remove",
+    suppressions.RemoveSuppression,
+    suppressions.ListedSuppression,
+    suppressions.remove_suppression,
+)
+SUPPRESSION_IMPORT = Operation(
+    "suppression_import",
+    suppressions.ImportSuppressions,
+    suppressions.SuppressionsImported,
+    suppressions.import_suppressions,
+)
 CONFIG_EXPORT = Operation(
     "config_export", configuration.ExportConfiguration, configuration.Exported, configuration.export_configuration
 )
@@ -122,6 +150,11 @@ OPERATIONS: dict[str, Operation[Any, Any]] = {
         QUEUE_DUMP_HEADER,
         QUEUE_DUMP_PIECE,
         QUEUE_RETIRED_LIST,
+        SUPPRESSION_LIST,
+        SUPPRESSION_LOOK_UP,
+        SUPPRESSION_ADD,
+        SUPPRESSION_REMOVE,
+        SUPPRESSION_IMPORT,
         CONFIG_EXPORT,
         CONFIG_DIFF,
         CONFIG_APPLY,

@@ -31,6 +31,7 @@ QUEUE = {
     "fail": ("mailcrane.cli.queue_changes:fail", "Fail entries: the sender is told that they are not delivered."),
     "drop": ("mailcrane.cli.queue_changes:drop", "Drop entries: only the application is told."),
     "retired": ("mailcrane.cli.commands:retired", "See what left the queue."),
+    "suppress": ("mailcrane.cli.commands:suppress", "See and change to whom accounts send nothing."),
     "holdrules": ("mailcrane.cli.commands:holdrules", "Hold what is added to the queue, by rules."),
 }
 
@@ -38,6 +39,15 @@ HOLDRULES = {
     "list": ("mailcrane.cli.holdrules:list_", "List the hold rules."),
     "add": ("mailcrane.cli.holdrules:add", "Hold what fits, now and later."),
     "remove": ("mailcrane.cli.holdrules:remove", "Remove a hold rule."),
+}
+
+SUPPRESS = {
+    "list": ("mailcrane.cli.suppress:list_", "List suppressed addresses."),
+    "lookup": ("mailcrane.cli.suppress:lookup", "Say whether and why an address is suppressed."),
+    "add": ("mailcrane.cli.suppress:add", "Put an address on a suppression list."),
+    "remove": ("mailcrane.cli.suppress:remove", "Take an address off a suppression list."),
+    "export": ("mailcrane.cli.suppress:export", "Write a whole suppression list."),
+    "import": ("mailcrane.cli.suppress:import_", "Read a whole suppression list."),
 }
 
 RETIRED = {
@@ -98,6 +108,7 @@ def cli(context: click.Context, config_path: str) -> None:
 
 
 holdrules = LazyGroup("holdrules", lazy=HOLDRULES, short_help=QUEUE["holdrules"][1], help=QUEUE["holdrules"][1])
+suppress = LazyGroup("suppress", lazy=SUPPRESS, short_help=QUEUE["suppress"][1], help=QUEUE["suppress"][1])
 retired = LazyGroup("retired", lazy=RETIRED, short_help=QUEUE["retired"][1], help=QUEUE["retired"][1])
 queue = LazyGroup("queue", lazy=QUEUE, short_help=TOP["queue"][1], help=TOP["queue"][1])
 account = LazyGroup("account", lazy=ACCOUNT, short_help=TOP["account"][1], help="Add and list accounts.")
