@@ -16,6 +16,7 @@ import mailcrane.config.describe
 import mailcrane.model.event_kinds
 import mailcrane.plugin.reference
 import mailcrane_conformance.suites
+import mailcrane_webapi.reference
 
 DOCS = Path(__file__).resolve().parent
 
@@ -25,6 +26,7 @@ REFERENCE: dict[str, Callable[[], str]] = {
     "reference/config.md": mailcrane.config.describe.render_markdown,
     "reference/events.md": mailcrane.model.event_kinds.render,
     "reference/hooks.md": mailcrane.plugin.reference.render,
+    "reference/webapi.md": mailcrane_webapi.reference.render,
 }
 
 _SHOWN = re.compile(r"<!-- file: (?P<path>\S+) -->\n(?:\n```\w*\n.*?\n```\n)?", re.DOTALL)

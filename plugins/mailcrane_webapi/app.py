@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import binascii
 
+import msgspec
 import trio
 
 from mailcrane.api import Identity, LoginRefused, PluginContext
@@ -22,6 +23,7 @@ from mailcrane_webapi.metrics import DURATION, RESULTS
 from mailcrane_webapi.wire import APIError, ErrorBody, encode
 
 _VERSION_PATH = "/v0/"
+_DOCUMENT_PATH = "openapi.json"
 _JSON = b"application/json; charset=utf-8"
 _CHALLENGE = ((b"www-authenticate", b"Basic realm=webapi"),)
 # What is read of the body of a call that is refused, so that the client sees why.
@@ -50,6 +52,8 @@ class WebAPI:
             await self._redirect(scope, receive, send)
         elif path == _VERSION_PATH:
             await self._page(scope, receive, send)
+        elif name == _DOCUMENT_PATH and name != path:
+            await self._document(scope, receive, send)
         elif name not in METHODS or name == path:
             await _refuse(receive, send, 404)
         elif scope["method"] == "GET":
@@ -71,6 +75,15 @@ class WebAPI:
             # Quart takes a fifth of a second to import, which a server without visitors never pays.
             self._pages = await self._context.run_in_thread(_make_pages)
         await self._pages(scope, receive, send)
+
+    async def _document(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["method"] != "GET":
+            await _refuse(receive, send, 405, headers=((b"allow", b"GET"),))
+            return
+        from mailcrane_webapi.openapi import make_document  # noqa: PLC0415 - few servers are asked for it
+
+        document = make_document(f"{scope['root_path']}{_VERSION_PATH}".rstrip("/"))
+        await respond(send, 200, msgspec.json.encode(document), content_type=b"application/json")
 
     async def _call(self, method: Method, scope: Scope, receive: Receive, send: Send) -> None:
         begin = trio.current_time()

@@ -81,10 +81,11 @@ def make_pages() -> ASGIApp:
             f'<li><a href="{method.name}">{method.name}</a>: {escape(method.summary)}</li>'
             for method in METHODS.values()
         )
-        return _page(
-            "Mailcrane web API",
-            f"<h1>Mailcrane web API</h1>\n<p>Version 0. Each method has a form to try it.</p>\n<ul>\n{items}\n</ul>",
+        body = (
+            "<h1>Mailcrane web API</h1>\n<p>Version 0. Each method has a form to try it;"
+            f' <a href="openapi.json">openapi.json</a> describes them for programs.</p>\n<ul>\n{items}\n</ul>'
         )
+        return _page("Mailcrane web API", body)
 
     @app.route("/v0/<name>", methods=["GET"])
     async def form(name: str) -> Response:

@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 
 def main() -> None:
-    """Run the command that the arguments name; the entry point of ``mailcrane``."""
+    """Run the command that the arguments name; the entry point of ``mailcrane``.
+
+    Under the name ``sendmail``, and for the command of that name, the options are sendmail's own.
+    """
+    is_sendmail = os.path.basename(sys.argv[0]) == "sendmail"
+    if is_sendmail or (sys.argv[1:2] == ["sendmail"] and "--help" not in sys.argv):
+        from mailcrane.cli.sendmail.run import main as sendmail  # noqa: PLC0415 - as below
+
+        sys.exit(sendmail(sys.argv[1:] if is_sendmail else sys.argv[2:]))
     from mailcrane.cli.commands import cli  # noqa: PLC0415 - so that importing the package costs nothing
 
     sys.exit(cli.main(prog_name="mailcrane", standalone_mode=True))

@@ -83,6 +83,10 @@ TOP = {
     "password": ("mailcrane.cli.account:password", "Set the password of an account."),
     "domain": ("mailcrane.cli.commands:domain", "Add and list domains."),
     "plugins": ("mailcrane.cli.commands:plugins", "See and check plugins."),
+    "sendmail": ("mailcrane.cli.sendmail.command:sendmail", "Submit a message from standard input."),
+    # Of a shipped plugin: only its name is known here.
+    "webapi": ("mailcrane_webapi.command:webapi", "List, explain or call methods of the sending API."),
+    "example": ("mailcrane.cli.example:example", "Show pieces of configuration, a plugin, payloads of webhooks."),
     "config": ("mailcrane.cli.commands:config", "Check, explain and change the configuration."),
 }
 

@@ -14,9 +14,16 @@ from mailcrane.admin.configuration import ApplyConfiguration, DiffConfiguration,
 from mailcrane.admin.operations import CONFIG_APPLY, CONFIG_DIFF, CONFIG_EXPORT
 from mailcrane.cli.output import json_option, write_json
 from mailcrane.cli.reach import config_path, run, static_config
+from mailcrane.cli.sendmail.config import SendmailConfig
 from mailcrane.config import declarative
 from mailcrane.config.convert import ConfigError, convert
-from mailcrane.config.describe import describe_rows, describe_static, render_text
+from mailcrane.config.describe import (
+    SectionDescription,
+    describe_rows,
+    describe_static,
+    describe_struct,
+    render_text,
+)
 from mailcrane.config.references import dangling
 from mailcrane.config.static import StaticConfig
 from mailcrane.model.clock import SystemClock
@@ -55,10 +62,14 @@ def test(context: click.Context) -> None:
 
 @click.command(short_help="Explain every field of the configuration.")
 @click.option("--rows", is_flag=True, help="Domains, accounts and keys instead of mailcrane.toml.")
+@click.option("--sendmail", "is_sendmail", is_flag=True, help="The file of `mailcrane sendmail` instead.")
 @json_option
-def describe(rows: bool, as_json: bool) -> None:
-    """Explain every field of mailcrane.toml, or of what `config export` writes."""
-    sections = describe_rows() if rows else describe_static()
+def describe(rows: bool, is_sendmail: bool, as_json: bool) -> None:
+    """Explain every field of mailcrane.toml, of what `config export` writes, or of sendmail's file."""
+    if is_sendmail:
+        sections: tuple[SectionDescription, ...] = (describe_struct("", SendmailConfig),)
+    else:
+        sections = describe_rows() if rows else describe_static()
     if as_json:
         write_json(sections)
     else:

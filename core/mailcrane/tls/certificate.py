@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import datetime
 import ipaddress
 from collections.abc import Sequence
@@ -9,7 +10,7 @@ from collections.abc import Sequence
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from msgspec import Struct
 
@@ -136,6 +137,37 @@ def make_self_signed(
         certificate.public_bytes(serialization.Encoding.PEM),
         key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()),
     )
+
+
+def make_client_certificate(seed: str) -> bytes:
+    """Make what a TLS client shows of an Ed25519 key: a self-signed certificate, and the key, as PEM.
+
+    Args:
+        seed: 32 octets, base64url without padding.
+
+    Raises:
+        ValueError: it is no such seed.
+    """
+    octets = base64.urlsafe_b64decode(seed + "=" * (-len(seed) % 4))
+    key = ed25519.Ed25519PrivateKey.from_private_bytes(octets)
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "mailcrane sendmail")])
+    now = datetime.datetime.now(datetime.UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        # Clocks differ; who looks at the key does not look at the time.
+        .not_valid_before(now - datetime.timedelta(days=1))
+        .not_valid_after(now + datetime.timedelta(days=1))
+        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH]), critical=False)
+        .sign(key, None)
+    )
+    private = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    return certificate.public_bytes(serialization.Encoding.PEM) + private
 
 
 def _general_name(name: str) -> x509.GeneralName:
