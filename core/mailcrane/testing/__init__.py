@@ -14,6 +14,10 @@ from typing import TYPE_CHECKING
 from mailcrane.api._lazy import lazy_names
 
 if TYPE_CHECKING:
+    from mailcrane.plugin.data import HeldPluginData as HeldPluginData
+    from mailcrane.plugin.host import PluginHost as PluginHost
+    from mailcrane.plugin.registration import implemented_hooks as implemented_hooks
+    from mailcrane.plugin.spec import hook_specs as hook_specs
     from mailcrane.testing.client import SMTPClient as SMTPClient
     from mailcrane.testing.clock import Clock as Clock
     from mailcrane.testing.development import DevelopmentServer as DevelopmentServer
@@ -22,12 +26,14 @@ if TYPE_CHECKING:
     from mailcrane.testing.development import ServerFailed as ServerFailed
     from mailcrane.testing.development import running_localserve as running_localserve
     from mailcrane.testing.dns import FakeResolver as FakeResolver
+    from mailcrane.testing.events import made_data as made_data
     from mailcrane.testing.failures import FAILURES as FAILURES
     from mailcrane.testing.failures import Failure as Failure
     from mailcrane.testing.failures import impatient as impatient
     from mailcrane.testing.hooks import ask as ask
     from mailcrane.testing.hooks import made_arguments as made_arguments
     from mailcrane.testing.hooks import made_event as made_event
+    from mailcrane.testing.hooks import plugin_services as plugin_services
     from mailcrane.testing.hooks import running_plugins as running_plugins
     from mailcrane.testing.in_memory import PASSWORD as PASSWORD
     from mailcrane.testing.in_memory import ROWS as ROWS
@@ -45,6 +51,10 @@ else:
     __getattr__, __dir__ = lazy_names(
         __name__,
         {
+            "mailcrane.plugin.data": ("HeldPluginData",),
+            "mailcrane.plugin.host": ("PluginHost",),
+            "mailcrane.plugin.registration": ("implemented_hooks",),
+            "mailcrane.plugin.spec": ("hook_specs",),
             "mailcrane.testing.client": ("SMTPClient",),
             "mailcrane.testing.clock": ("Clock",),
             "mailcrane.testing.dns": ("FakeResolver",),
@@ -55,8 +65,9 @@ else:
                 "ServerFailed",
                 "running_localserve",
             ),
+            "mailcrane.testing.events": ("made_data",),
             "mailcrane.testing.failures": ("FAILURES", "Failure", "impatient"),
-            "mailcrane.testing.hooks": ("ask", "made_arguments", "made_event", "running_plugins"),
+            "mailcrane.testing.hooks": ("ask", "made_arguments", "made_event", "plugin_services", "running_plugins"),
             "mailcrane.testing.in_memory": ("PASSWORD", "ROWS", "RunningServer", "server"),
             "mailcrane.testing.receiver": ("FakeReceiver",),
             "mailcrane.testing.transport": ("FakeTransport",),
