@@ -7,12 +7,15 @@ import importlib
 import json
 import os
 import sys
+import tomllib
 from collections.abc import Sequence
 from typing import Any
 
 import trio
 
-from mailcrane_conformance import transport
+from mailcrane.api import PluginError
+from mailcrane.testing import find_plugins, import_plugin
+from mailcrane_conformance import plugin, transport
 from mailcrane_conformance.kit import Answer, Result, as_data
 from mailcrane_conformance.suites import SUITES
 
@@ -23,6 +26,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     commands = parser.add_subparsers(dest="suite", required=True, metavar="SUITE")
     _add_list(commands)
     _add_transport(commands)
+    _add_plugin(commands)
     chosen = parser.parse_args(arguments)
     if chosen.suite == "list":
         return _list(chosen.of, is_json=chosen.json)
@@ -31,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.path.insert(0, here)
     try:
         results = chosen.run(chosen)
-    except (ValueError, ImportError, AttributeError) as error:
+    except (ValueError, ImportError, AttributeError, OSError, PluginError) as error:
         parser.error(str(error))
     return _report(results, is_json=chosen.json)
 
@@ -54,6 +58,14 @@ def _add_transport(commands: Any) -> None:
     one.set_defaults(run=_run_transport)
 
 
+def _add_plugin(commands: Any) -> None:
+    one = commands.add_parser("plugin", help="test a plugin")
+    one.add_argument("target", metavar="NAME|MODULE:CLASS", help="an installed plugin by its name, or a class")
+    one.add_argument("--config", metavar="FILE", help="a TOML file that has a table [plugin.NAME]")
+    _add_common(one)
+    one.set_defaults(run=_run_plugin)
+
+
 def _add_common(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--only", action="append", default=[], metavar="ID", help="try this behaviour; may be repeated")
     parser.add_argument("--json", action="store_true", help="write JSON, a list of results")
@@ -67,6 +79,24 @@ def _run_transport(chosen: argparse.Namespace) -> list[Result]:
     elif chosen.other:
         subject = transport.other(target)
     return trio.run(transport.run, subject, tuple(chosen.only))
+
+
+def _run_plugin(chosen: argparse.Namespace) -> list[Result]:
+    found = find_plugins()
+    is_class = ":" in chosen.target
+    tested = _load(chosen.target) if is_class else import_plugin(chosen.target, found)
+    sections: dict[str, Any] = {}
+    if chosen.config:
+        with open(chosen.config, "rb") as file:
+            sections = tomllib.load(file).get("plugin", {})
+    name = getattr(tested, "name", "")
+    subject = plugin.Subject(
+        tested,
+        entry_point="" if is_class else chosen.target,
+        config=sections.get(name, {}),
+        needs=tuple(import_plugin(needed, found) for needed in sorted(getattr(tested, "requires", ()))),
+    )
+    return trio.run(plugin.run, subject, tuple(chosen.only))
 
 
 def _list(suite: str | None, *, is_json: bool) -> int:

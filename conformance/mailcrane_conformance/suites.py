@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from mailcrane_conformance import transport
+from mailcrane_conformance import plugin, transport
 from mailcrane_conformance.kit import Behaviour
 
 
@@ -32,6 +32,12 @@ SUITES: tuple[Suite, ...] = (
         "What the queue relies on a transport for.",
         "test-a-transport.md",
         transport.BEHAVIOURS,
+    ),
+    Suite(
+        "plugin",
+        "What the server relies on any plugin for, whatever hooks it implements.",
+        "test-a-plugin.md",
+        plugin.BEHAVIOURS,
     ),
 )
 

@@ -65,7 +65,7 @@ class LooseConfig(Struct, frozen=True):
 
 
 class TakesUnknownKeys(Good):
-    Config = LooseConfig
+    Config = LooseConfig  # type: ignore[assignment]
 
 
 class BareConfig(Struct, frozen=True, forbid_unknown_fields=True):
@@ -73,7 +73,7 @@ class BareConfig(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Undescribed(Good):
-    Config = BareConfig
+    Config = BareConfig  # type: ignore[assignment]
 
 
 class MisspelledHook(Good):

@@ -49,12 +49,22 @@ async def test_list_shows_every_id_with_its_sentence(tmp_path: Path) -> None:
     assert all(name in text.stdout for name in rows if name.startswith("transport/"))
 
 
+async def test_an_installed_plugin_is_tested_by_its_name_with_its_table_of_a_file(tmp_path: Path) -> None:
+    (tmp_path / "mailcrane.toml").write_text("[plugin.webapi]\nnonsense = 1\n")
+    good = await run("plugin", "webapi", "--only", "registration", cwd=tmp_path)
+    assert good.returncode == 0, good.stdout + good.stderr
+    bad = await run("plugin", "webapi", "--only", "registration", "--config", "mailcrane.toml", cwd=tmp_path)
+    assert bad.returncode == 1
+    assert "nonsense" in bad.stdout
+
+
 async def test_a_wrong_call_says_what_is_wrong(tmp_path: Path) -> None:
     (tmp_path / "broken.py").write_text(BROKEN)
     for arguments, problem in {
         ("transport", "nonsense"): "is not MODULE:FUNCTION",
         ("transport", "broken:make", "--only", "gibberish"): "no behaviour has the id gibberish",
         ("transport", "missing:make"): "No module named 'missing'",
+        ("plugin", "missing"): "is in [plugins] enabled but not installed",
     }.items():
         ended = await run(*arguments, cwd=tmp_path)
         assert ended.returncode == 2

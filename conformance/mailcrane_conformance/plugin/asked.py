@@ -1,4 +1,4 @@
-"""What a plugin must do when its hooks are asked. The list of hooks is the server's: new ones are covered as they come."""
+"""What a plugin must do when its hooks are asked. The list of hooks is the server's: new ones are covered too."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ async def _concurrent(subject: Subject) -> None:
 
 async def _cancellation(subject: Subject) -> None:
     _require_hooks(subject)
-    async with subject.running(services=plugin_services(data=_Hanging())) as running:  # type: ignore[arg-type]
+    async with subject.running(services=plugin_services(data=_Hanging())) as running:
         for hook in subject.hooks:
             if running.is_async(hook):
                 await _cancel(running, hook)

@@ -15,6 +15,8 @@ from mailcrane.api._lazy import lazy_names
 
 if TYPE_CHECKING:
     from mailcrane.plugin.data import HeldPluginData as HeldPluginData
+    from mailcrane.plugin.find import find_plugins as find_plugins
+    from mailcrane.plugin.find import import_plugin as import_plugin
     from mailcrane.plugin.host import PluginHost as PluginHost
     from mailcrane.plugin.registration import implemented_hooks as implemented_hooks
     from mailcrane.plugin.spec import hook_specs as hook_specs
@@ -52,6 +54,7 @@ else:
         __name__,
         {
             "mailcrane.plugin.data": ("HeldPluginData",),
+            "mailcrane.plugin.find": ("find_plugins", "import_plugin"),
             "mailcrane.plugin.host": ("PluginHost",),
             "mailcrane.plugin.registration": ("implemented_hooks",),
             "mailcrane.plugin.spec": ("hook_specs",),

@@ -1,0 +1,1 @@
+"""A transport that hands each message to a command."""
