@@ -1,4 +1,4 @@
-"""The client's end of an SMTP dialog (RFC 5321, RFC 2920).
+"""The client's end of an SMTP dialog (RFC 5321, RFC 2920), or of an LMTP one (RFC 2033).
 
 A method of `ClientConnection` begins a step and `next_event` gives what came of it: one event per step, after all of
 its replies. Replies that refuse are values; a server that breaks the protocol or goes away raises. Sockets, TLS and
@@ -76,9 +76,15 @@ class EnvelopeDone(Struct, frozen=True):
 
 
 class ContentDone(Struct, frozen=True):
-    """The reply after the final dot, for every recipient that was accepted."""
+    """What came after the final dot.
+
+    Attributes:
+        reply: For every recipient that was accepted; of LMTP's replies the last.
+        recipients: LMTP: the reply for each recipient that was accepted, in order. SMTP: empty.
+    """
 
     reply: Reply
+    recipients: tuple[Reply, ...] = ()
 
 
 class ResetDone(Struct, frozen=True):
@@ -130,10 +136,20 @@ class ClientConnection:
     Attributes:
         extensions: From the last EHLO; those from before TLS are forgotten.
         is_closed: A 421, QUIT or a broken promise ended the dialog: close without another command.
+        final_replies: LMTP: the replies after the final dot that have come so far, for when the connection is lost
+            between them.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, is_lmtp: bool = False) -> None:
+        """Begin a dialog; the greeting is yet to come.
+
+        Args:
+            is_lmtp: The server speaks LMTP: LHLO, and a reply for each recipient after the final dot.
+        """
         self.extensions = Extensions()
+        self.final_replies: tuple[Reply, ...] = ()
+        self._is_lmtp = is_lmtp
+        self._accepted_count = 0
         self._step = _Step.GREETING
         self._reader = ReplyReader()
         self._out: list[bytes] = []
@@ -182,10 +198,10 @@ class ClientConnection:
     # --- steps -----------------------------------------------------------------------------------------------------
 
     def hello(self, name: str) -> None:
-        """Send EHLO with our name, an A-label domain or an address literal; ends with `HelloDone`."""
+        """Send EHLO (LMTP: LHLO) with our name, an A-label domain or an address literal; ends with `HelloDone`."""
         self._begin(_Step.EHLO)
         self._name = name
-        self._send_line(f"EHLO {name}")
+        self._send_line(f"{'LHLO' if self._is_lmtp else 'EHLO'} {name}")
 
     def start_tls(self) -> None:
         """Send STARTTLS; ends with `StartTLSDone`."""
@@ -253,6 +269,8 @@ class ClientConnection:
         self._mail_reply = self._data_reply = None
         self._rcpt_replies = []
         self._recipient_count = len(forward_paths)
+        self._accepted_count = 0
+        self.final_replies = ()
         self._unsent = deque(commands)
         self._pump()
 
@@ -324,7 +342,7 @@ class ClientConnection:
         step = self._step
         # RFC 5321 section 3.8: 421 may answer any command, and the server closes after it.
         self._step = _Step.CLOSED if reply.code == 421 else _Step.IDLE
-        if step is _Step.EHLO and reply.code in _HELO_CODES:
+        if step is _Step.EHLO and reply.code in _HELO_CODES and not self._is_lmtp:
             self._step = _Step.HELO
             self._send_line(f"HELO {self._name}")
             return None
@@ -343,13 +361,24 @@ class ClientConnection:
             self._step = _Step.CLOSED
             return ContentDone(reply if not reply.is_positive else _not_final(reply))
         if step is _Step.FINAL_REPLY:
-            return ContentDone(reply if reply.code >= 400 or reply.is_positive else _not_final(reply))
+            return self._take_final(reply if reply.code >= 400 or reply.is_positive else _not_final(reply))
         if step is _Step.RSET:
             return ResetDone(reply)
         if step is _Step.QUIT:
             self._step = _Step.CLOSED
             return QuitDone(reply)
         return Greeting(reply)
+
+    def _take_final(self, reply: Reply) -> ContentDone | None:
+        if not self._is_lmtp:
+            return ContentDone(reply)
+        # RFC 2033 section 4.2: one reply for each RCPT that was accepted, in their order.
+        self.final_replies = (*self.final_replies, reply)
+        missing = self._accepted_count - len(self.final_replies)
+        if missing and reply.code != 421:
+            self._step = _Step.FINAL_REPLY
+            return None
+        return ContentDone(reply, self.final_replies + (reply,) * missing)
 
     def _take_starttls(self, reply: Reply) -> StartTLSDone:
         if reply.code == 220:
@@ -396,9 +425,13 @@ class ClientConnection:
             self._stuffer = DotStuffer()
             if is_any_accepted:
                 self._step = _Step.CONTENT
+                self._accepted_count = sum(reply.is_positive for reply in self._rcpt_replies)
                 return self._envelope_done(may_send_content=True)
             # RFC 2920 section 3.1: DATA was pipelined and the server asks for content that nobody is to get.
             self._out.append(self._stuffer.finish())
+            if self._is_lmtp:  # There is a reply for each recipient that was accepted, so there is none.
+                self._step = _Step.IDLE
+                return self._envelope_done(may_send_content=False)
             self._step = _Step.EMPTY_CONTENT
             return None
         self._step = _Step.IDLE

@@ -1,0 +1,1 @@
+"""A transport that speaks LMTP (RFC 2033)."""
