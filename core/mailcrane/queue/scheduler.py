@@ -208,7 +208,7 @@ class Scheduler:
             return float("inf")
         seconds = (due_at - self._clock.now()).total_seconds()
         # What is due and was not leased although there is room will not be so at once either.
-        return seconds if seconds > 0 or begun.deliveries else _TROUBLE_SECONDS
+        return max(0.0, seconds) if seconds > 0 or begun.deliveries else _TROUBLE_SECONDS
 
     async def _lease(self, most: int) -> tuple[Begun, datetime | None, dict[int, Opening | None]]:
         """Begin attempts; returns them, when something may be due next, and small content by its id."""

@@ -30,6 +30,23 @@ async def hang(delivery: Delivery) -> Any:
     await trio.sleep_forever()
 
 
+async def test_what_becomes_due_while_the_store_is_slow_is_taken_at_once(
+    world: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = world.store.write
+
+    async def slow(unit: Any, *, key: str) -> Any:
+        result = await original(unit, key=key)
+        await trio.sleep(2)
+        return result
+
+    await world.queue("now@example.net")
+    await world.queue("soon@example.com", due_at=world.clock.now() + timedelta(seconds=5))
+    monkeypatch.setattr(world.store, "write", slow)
+    await world.run_for(seconds=20)
+    assert world.transport.forward_paths == [("now@example.net",), ("soon@example.com",)]
+
+
 async def test_an_entry_is_taken_as_soon_as_it_is_queued(world: Any) -> None:
     async with world.running():
         await trio.sleep(100)
