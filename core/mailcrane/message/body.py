@@ -50,27 +50,40 @@ class ReadableParts(NamedTuple):
     html: Part | None
 
 
-def readable_parts(root: Part, *, with_attachments: bool = True) -> ReadableParts:
+def readable_parts(root: Part) -> ReadableParts:
     """Choose the text/plain and the text/html part that stand for a message.
 
     A part that is itself text is chosen. Of a multipart/alternative all direct parts count, a later one replacing an
     earlier of its kind; of any other multipart only the first that is readable. Only where no direct part is readable
     are they searched in turn, and the first hit wins.
-
-    Args:
-        with_attachments: Whether a part that is marked as an attachment counts too.
     """
     if not root.is_multipart:
-        return ReadableParts(*_as_readable(root, with_attachments))
-    return _search(root, with_attachments)
+        return ReadableParts(*_as_readable(root))
+    return _search(root)
 
 
-def _search(part: Part, with_attachments: bool) -> ReadableParts:
+def written_parts(root: Part) -> ReadableParts:
+    """Choose the text/plain and the text/html part that the author wrote: the first of each, however deep.
+
+    Unlike `readable_parts` it finds HTML that stands in a multipart/related beside the text, and never takes a file
+    that is attached, or a message that is attached, for what was written.
+    """
+    found: list[Part | None] = [None, None]
+    pending = [root]
+    while pending:
+        part = pending.pop()
+        pending.extend(reversed(part.parts))
+        if part.disposition != "attachment":
+            found = [before or now for before, now in zip(found, _as_readable(part), strict=True)]
+    return ReadableParts(*found)
+
+
+def _search(part: Part) -> ReadableParts:
     text: Part | None = None
     html: Part | None = None
     is_alternative = part.media_subtype == "alternative"
     for child in part.parts:
-        child_text, child_html = _as_readable(child, with_attachments)
+        child_text, child_html = _as_readable(child)
         text, html = child_text or text, child_html or html
         if (text or html) and not is_alternative:
             break
@@ -78,15 +91,13 @@ def _search(part: Part, with_attachments: bool) -> ReadableParts:
         return ReadableParts(text, html)
     for child in part.parts:
         if child.is_multipart:
-            found = _search(child, with_attachments)
+            found = _search(child)
             if found.text or found.html:
                 return found
     return ReadableParts(None, None)
 
 
-def _as_readable(part: Part, with_attachments: bool) -> tuple[Part | None, Part | None]:
-    if part.disposition == "attachment" and not with_attachments:
-        return None, None
+def _as_readable(part: Part) -> tuple[Part | None, Part | None]:
     if part.content_type in {"text/plain", "/"}:
         return part, None
     if part.content_type == "text/html":

@@ -11,7 +11,7 @@ from datetime import timedelta
 from msgspec import Struct
 
 from mailcrane.message.addresses import AddressListError, parse_address_list
-from mailcrane.message.body import decoded_body, decoded_size, decoded_text, readable_parts
+from mailcrane.message.body import decoded_body, decoded_size, decoded_text, written_parts
 from mailcrane.message.header import Header, HeaderError, message_id, parse_header
 from mailcrane.message.structure import Part, Structure
 from mailcrane.run.shown import ShownAddress, ShownMessage, ShownPart
@@ -201,9 +201,9 @@ def _show(transaction: Transaction, placed: PlacedMessage, root: str) -> ShownMe
     octets = _read(transaction, message.content_id, _READ_OCTETS)
     header = _header(placed, octets)
     structure = _structure(transaction, placed)
-    readable = readable_parts(structure.root, with_attachments=False)
+    written = written_parts(structure.root)
     url = f"{root}/{message.id}"
-    text, html = (_text(octets, one) for one in readable)
+    text, html = (_text(octets, one) for one in written)
     return ShownMessage(
         id=message.id,
         account=placed.account,
@@ -219,8 +219,8 @@ def _show(transaction: Transaction, placed: PlacedMessage, root: str) -> ShownMe
         reply_to=_addresses(header, "reply-to"),
         text=text,
         html=html,
-        is_cut=any(one is not None and decoded_size(octets, one) > SHOWN_TEXT_OCTETS for one in readable),
-        attachments=tuple(_other_parts(structure.root, {id(one) for one in readable}, url)),
+        is_cut=any(one is not None and decoded_size(octets, one) > SHOWN_TEXT_OCTETS for one in written),
+        attachments=tuple(_other_parts(structure.root, {id(one) for one in written}, url)),
         headers=tuple((field.name, field.decoded) for field in header),
         size_octets=message.size_octets,
         url=url,

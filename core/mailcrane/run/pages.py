@@ -61,7 +61,7 @@ th { text-align: left; font-weight: 600; color: var(--dim); font-size: .85rem }
 th, td { padding: .5rem .6rem; border-bottom: 1px solid var(--line); vertical-align: top; overflow: hidden;
   text-overflow: ellipsis; white-space: nowrap }
 tbody tr:hover { background: var(--soft) }
-.time { width: 9.5rem; color: var(--dim); font-variant-numeric: tabular-nums } .who { width: 15rem }
+.time { width: 11.5rem; color: var(--dim); font-variant-numeric: tabular-nums } .who { width: 15rem }
 dl { display: grid; grid-template-columns: max-content 1fr; gap: .2rem 1rem; margin: 0 0 1rem }
 dt { color: var(--dim) } dd { margin: 0; overflow-wrap: anywhere }
 pre { background: var(--soft); border: 1px solid var(--line); border-radius: .4rem; padding: .8rem; margin: 0;
@@ -162,7 +162,7 @@ def message_page(message: ShownMessage, *, root: str) -> str:
     nothing = "" if text or html else '<p class="dim">There is neither text nor HTML.</p>'
     parts = "".join(_part_item(part) for part in message.attachments)
     attachments = f"<h2>Attachments</h2><ul>{parts}</ul>" if parts else ""
-    fields = "\n".join(f"{name}: {value}" for name, value in message.headers)
+    fields = "\n".join(f"{name}: {' '.join(value.split())}" for name, value in message.headers)
     body = (
         f"<h1>{escape(message.subject) or '(no subject)'}</h1><dl>{described}</dl>"
         f'<div class="actions"><a class="button" href="{escape(message.raw_url)}">Raw message</a>'
@@ -214,9 +214,9 @@ def _page(title: str, section: str, body: str, *, note: str, wait: str = "", wai
 
 def _message_row(message: ShownMessage) -> str:
     subject = escape(message.subject) or "(no subject)"
-    files = f' <span class="dim">+ {len(message.attachments)} files</span>' if len(message.attachments) > 1 else ""
-    if len(message.attachments) == 1:
-        files = ' <span class="dim">+ 1 file</span>'
+    # Pictures of the HTML are no files to its reader.
+    count = sum(not part.content_id for part in message.attachments)
+    files = f' <span class="dim">+ {count} file{"" if count == 1 else "s"}</span>' if count else ""
     to = message.forward_path or _addresses(message.to)
     return (
         f'<tr><td class="time">{escape(_instant(message.received_at))}</td>'

@@ -110,6 +110,7 @@ class DevelopmentServer:
         Raises:
             NothingArrived: there is none in time.
         """
+        __tracebackhide__ = True
         return self.wait_for_messages(1, to=to, from_=from_, subject=subject, message_id=message_id, timeout=timeout)[0]
 
     def wait_for_messages(
@@ -127,6 +128,7 @@ class DevelopmentServer:
         Raises:
             NothingArrived: there are fewer in time.
         """
+        __tracebackhide__ = True
         search = {"to": to, "from": from_, "subject": subject, "message_id": message_id}
         found = self._find_messages(search, count=count, timeout=timeout)
         if len(found) < count:
@@ -161,6 +163,7 @@ class DevelopmentServer:
         Raises:
             NothingArrived: there is none in time.
         """
+        __tracebackhide__ = True
         search = {"event": event, "to": to, "message_id": message_id}
         found = self._find_webhooks(search, timeout=timeout)
         if not found:

@@ -96,6 +96,22 @@ async def test_a_message_is_shown_with_its_envelope_fields_and_parts(developer: 
     assert len(raw.body) == shown["size_octets"]
 
 
+async def test_html_in_a_related_part_is_found_and_attached_text_is_not_taken_for_it(developer: _Developer) -> None:
+    content = (
+        b"Content-Type: multipart/mixed; boundary=a\r\n\r\n"
+        b"--a\r\nContent-Type: text/plain\r\nContent-Disposition: attachment; filename=notes.txt\r\n\r\nnotes\r\n"
+        b"--a\r\nContent-Type: message/rfc822\r\n\r\nSubject: inner\r\n\r\ninner\r\n"
+        b"--a\r\nContent-Type: multipart/alternative; boundary=b\r\n\r\n"
+        b"--b\r\n\r\nhello\r\n"
+        b"--b\r\nContent-Type: multipart/related; boundary=c\r\n\r\n"
+        b"--c\r\nContent-Type: text/html\r\n\r\n<p>hello\r\n--c--\r\n--b--\r\n--a--\r\n"
+    )
+    await developer.send("ann@example.org", content=content)
+    [shown] = await developer.find()
+    assert (shown["text"], shown["html"]) == ("hello", "<p>hello")
+    assert [one["content_type"] for one in shown["attachments"]] == ["text/plain", "message/rfc822"]
+
+
 async def test_each_recipient_is_a_message_of_its_own_newest_first(developer: _Developer) -> None:
     await developer.send("ann@example.org", "bob@example.org")
     assert [one["forward_path"] for one in await developer.find()] == ["bob@example.org", "ann@example.org"]
