@@ -18,6 +18,7 @@ import pytest
 import trio
 from mailcrane.testing import NothingArrived
 from signup import signup
+from test_webapi import send
 
 def test_what_earlier_tests_left_is_gone(mailcrane):
     assert mailcrane.messages() == [] == mailcrane.webhooks()
@@ -45,6 +46,12 @@ def test_attachments_and_the_raw_message_are_read(mailcrane):
     assert mailcrane.raw(mail).startswith(b"Delivered-To: ann@example.org")
     assert mail.header("from") == "shop@example.com" == str(mail.from_[0])
     assert "<b>4711</b>" in mail.html
+
+def test_webhooks_are_caught_again_after_they_went_elsewhere(mailcrane):
+    with mailcrane.webhooks_sent_to("http://127.0.0.1:9/"):
+        pass
+    send(mailcrane.webapi_url, mailcrane.login, mailcrane.password, "ann@example.org")
+    assert mailcrane.wait_for_webhook(to="ann@example.org").event == "delivered"
 
 async def _both(mailcrane, open_nursery):
     got = []
@@ -111,9 +118,10 @@ def _run(project: Path, *command: str) -> str:
 
 
 def test_the_tests_of_the_page_pass_and_so_does_what_it_promises_besides(project: Path) -> None:
-    assert sorted(_files()) == ["check.py", "conftest.py", "signup.py", "test_signup.py", "test_webapi.py"]
+    names = {"check.py", "conftest.py", "signup.py", "test_signup.py", "test_webapi.py", "test_endpoint.py"}
+    assert _files().keys() == names
     printed = _run(project, "-m", "pytest", "-q", "-c", "/dev/null", "--rootdir", str(project), str(project))
-    assert "11 passed" in printed
+    assert "13 passed" in printed
 
 
 def test_it_works_without_pytest(project: Path) -> None:

@@ -16,6 +16,8 @@ from typing import Any
 
 import pytest
 
+from mailcrane.testing import running_localserve
+
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[2]
@@ -33,21 +35,18 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def server(installed: Path, tmp_path: Path) -> Iterator[tuple[Path, str]]:
+def server(installed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Path, str]]:
     """A development server with the plugin enabled as the tutorial says; its folder and its base URL."""
-    environment = dict(os.environ, PYTHONPATH=str(installed))
-    command = [sys.executable, "-m", "mailcrane", "localserve", "--dir", str(tmp_path / "local")]
-    subprocess.run([*command, "--init-only"], check=True, env=environment, timeout=60, capture_output=True)
-    config = tmp_path / "local" / "mailcrane.toml"
+    monkeypatch.setenv("PYTHONPATH", str(installed))
+    directory = tmp_path / "local"
+    command = [sys.executable, "-m", "mailcrane", "localserve", "--dir", str(directory), "--init-only"]
+    subprocess.run(command, check=True, timeout=60, capture_output=True)
+    config = directory / "mailcrane.toml"
     part = (PACKAGE / "mailcrane.toml.part").read_text().replace("/tmp/pigeonholes", str(tmp_path / "holes"))
     enabled, _, sections = part.partition("\n\n")
     config.write_text(_with_plugins(config.read_text(), enabled) + "\n" + sections)
-    process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    try:
-        yield tmp_path, _wait_until_ready(process)
-    finally:
-        process.terminate()
-        process.communicate(timeout=20)
+    with running_localserve(directory) as running:
+        yield tmp_path, running.webapi_url.removesuffix("/webapi/")
 
 
 def _with_plugins(config: str, section: str) -> str:
@@ -55,18 +54,6 @@ def _with_plugins(config: str, section: str) -> str:
     before, _, after = config.partition("[plugins]")
     rest = after.partition("\n[")[2]
     return f"{before}{section}\n\n[{rest}" if rest else f"{before}{section}\n"
-
-
-def _wait_until_ready(process: subprocess.Popen[str]) -> str:
-    until = time.monotonic() + _SECONDS
-    while time.monotonic() < until and process.poll() is None:
-        try:
-            urllib.request.urlopen("http://localhost:1080/hooks/?format=json", timeout=1).close()
-            return "http://localhost:1080"
-        except OSError:
-            time.sleep(0.05)
-    process.kill()
-    pytest.fail(f"the server did not get ready: {process.communicate()[0]}")
 
 
 def _send(base: str, request: dict[str, Any]) -> dict[str, Any]:

@@ -174,6 +174,21 @@ class DevelopmentServer:
         """Return the webhooks that match and are there now, newest first."""
         return self._find_webhooks({"event": event, "to": to, "message_id": message_id})
 
+    @contextlib.contextmanager
+    def webhooks_sent_to(self, url: str) -> Iterator[None]:
+        """Post webhooks to an application instead of catching them, for the length of the block.
+
+        They are signed with `webhook_secret`, and posted again after a second where the application does not take them.
+
+        Args:
+            url: On a loopback address.
+        """
+        before = self._set_webhook(url)
+        try:
+            yield
+        finally:
+            self._set_webhook(before)
+
     # --- for asynchronous tests -----------------------------------------------------------------------------------
 
     async def wait_for_message_async(
@@ -214,6 +229,26 @@ class DevelopmentServer:
         self._request("DELETE", self.hooks_url)
 
     # --- inside -----------------------------------------------------------------------------------------------------
+
+    def _set_webhook(self, url: str) -> str:
+        """Say where webhooks go, over the control socket; returns where they went."""
+        # Operators' things, which few tests need, take a while to import.
+        from mailcrane.admin import configuration as operations  # noqa: PLC0415
+        from mailcrane.admin.client import ControlClient  # noqa: PLC0415
+        from mailcrane.config import declarative  # noqa: PLC0415
+        from mailcrane.observe.secret import Secret  # noqa: PLC0415
+
+        with ControlClient(self.directory / "data" / "control") as client:
+            exported = client.call("config_export", operations.ExportConfiguration(), operations.Exported)
+            rows = declarative.parse(exported.toml.reveal())
+            [(account, webhook)] = [
+                (account, account.outgoing_webhook) for account in rows.accounts if account.outgoing_webhook is not None
+            ]
+            changed = msgspec.structs.replace(account, outgoing_webhook=msgspec.structs.replace(webhook, url=url))
+            accounts = tuple(changed if one is account else one for one in rows.accounts)
+            toml = declarative.dump(msgspec.structs.replace(rows, accounts=accounts))
+            client.call("config_apply", operations.ApplyConfiguration(Secret(toml)), operations.Difference)
+        return webhook.url
 
     def _find_messages(
         self, search: dict[str, str], *, count: int = 1, timeout: float = 0.0, limit: int = 100
