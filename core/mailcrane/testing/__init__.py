@@ -45,7 +45,10 @@ if TYPE_CHECKING:
     from mailcrane.testing.transport import FakeTransport as FakeTransport
     from mailcrane.testing.values import made_delivery as made_delivery
     from mailcrane.testing.values import made_entry as made_entry
+    from mailcrane.testing.values import made_message as made_message
+    from mailcrane.testing.values import made_retired as made_retired
     from mailcrane.testing.values import made_session as made_session
+    from mailcrane.testing.values import made_suppression as made_suppression
     from mailcrane.testing.web import HTTPAnswer as HTTPAnswer
     from mailcrane.testing.web import ask_app as ask_app
 else:
@@ -74,7 +77,14 @@ else:
             "mailcrane.testing.in_memory": ("PASSWORD", "ROWS", "RunningServer", "server"),
             "mailcrane.testing.receiver": ("FakeReceiver",),
             "mailcrane.testing.transport": ("FakeTransport",),
-            "mailcrane.testing.values": ("made_delivery", "made_entry", "made_session"),
+            "mailcrane.testing.values": (
+                "made_delivery",
+                "made_entry",
+                "made_message",
+                "made_retired",
+                "made_session",
+                "made_suppression",
+            ),
             "mailcrane.testing.web": ("HTTPAnswer", "ask_app"),
         },
     )

@@ -9,14 +9,12 @@ from typing import Any
 
 from mailcrane.dns.answer import Resolver
 from mailcrane.message.content import BytesContent
-from mailcrane.model.address import Mailbox, ReversePath
 from mailcrane.model.clock import Clock
 from mailcrane.model.delivery import Attempt, Delivery, Outcome, RecipientResult
 from mailcrane.model.event import Event, EventKind
-from mailcrane.model.receive import Assessment, Judgement, LocalDestination, ReceivedMessage, Recipient, Verdict
+from mailcrane.model.receive import Assessment, Judgement, Verdict
 from mailcrane.model.reply import Reply
-from mailcrane.model.retired import Retired
-from mailcrane.model.suppression import FailureCause, Suppression
+from mailcrane.model.suppression import FailureCause
 from mailcrane.plugin.base import Plugin
 from mailcrane.plugin.caller import HookCaller, Notify
 from mailcrane.plugin.context import PluginServices
@@ -25,7 +23,7 @@ from mailcrane.plugin.host import PluginHost
 from mailcrane.plugin.spec import hook_spec
 from mailcrane.testing.clock import START
 from mailcrane.testing.dns import FakeResolver
-from mailcrane.testing.values import made_entry, made_session
+from mailcrane.testing.values import made_entry, made_message, made_retired, made_suppression
 
 MADE_MESSAGE = b"From: <me@localhost>\r\nTo: <you@example.org>\r\nSubject: made up\r\n\r\nHello\r\n"
 
@@ -110,14 +108,7 @@ async def ask_host(host: PluginHost, hook: str, arguments: dict[str, Any]) -> An
 
 
 def _made(argument: str, hook: str) -> Any:
-    message = ReceivedMessage(
-        made_session(),
-        1,
-        ReversePath(Mailbox("me", "localhost")),
-        (Recipient(Mailbox("you", "example.org"), LocalDestination("you")),),
-        BytesContent(MADE_MESSAGE),
-        START,
-    )
+    message = made_message("you@example.org", octets=MADE_MESSAGE)
     entry = made_entry()
     deferred = RecipientResult.from_reply(Reply(451, "4.3.0", ("Try again later",)))
     attempt = Attempt(1, START, "direct", timedelta(seconds=1), deferred)
@@ -135,13 +126,13 @@ def _made(argument: str, hook: str) -> Any:
         "entry": entry,
         "result": deferred,
         "due_at": START + timedelta(minutes=8),
-        "suppression": Suppression(1, "me", "you@example.org", "you@example.org", START),
+        "suppression": made_suppression(),
         "cause": FailureCause.UNCLEAR,
         "content": message.content,
         "transport": "direct",
         "delivery": Delivery("1-1", (entry,), entry.reverse_path, BytesContent(MADE_MESSAGE)),
         "attempts": (attempt,),
-        "retired": Retired(entry, "delivered", True, START, START + timedelta(days=1), (attempt,)),
+        "retired": made_retired(entry),
         "payload": {"Version": 0, "Event": "delivered"},
         "event": str(Outcome.DELIVERED) if hook == "retain_retired" else made_event(event),
     }
