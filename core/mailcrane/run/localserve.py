@@ -264,23 +264,24 @@ def on_this_machine(config: StaticConfig, ip: str = "", ports: Ports = AS_IN_FIL
     return replace(config, listeners=listeners)
 
 
-def as_bound(config: StaticConfig, bound: Mapping[str, Sequence[tuple[str, int]]]) -> StaticConfig:
-    """Return the configuration with the addresses that were bound, and local transports that deliver there.
+def as_bound(
+    config: StaticConfig, bound: Mapping[str, Sequence[tuple[str, int]]], ports: Ports = AS_IN_FILE
+) -> StaticConfig:
+    """Return the configuration with the addresses that were bound.
 
     Args:
         bound: By listener, in the order of its addresses.
+        ports: As given to `on_this_machine`. Where they are not those of the file, local transports follow the first
+            SMTP listener.
     """
     listeners = {
         name: replace(one, addresses=tuple(_join(host, port) for host, port in bound[name]))
         for name, one in config.listeners.items()
     }
-    smtp = next((name for name, one in listeners.items() if one.protocol == "smtp"), None)
-    if smtp is None:
-        return replace(config, listeners=listeners)
-    before, after = _port(config.listeners[smtp]), bound[smtp][0][1]
     transports = config.transports
-    if before != after:
-        transports = {name: _local_at(section, port=after) for name, section in transports.items()}
+    smtp = next((one for one in listeners.values() if one.protocol == "smtp"), None)
+    if smtp is not None and ports != AS_IN_FILE:
+        transports = {name: _local_at(section, port=_port(smtp)) for name, section in transports.items()}
     return replace(config, listeners=listeners, transports=transports)
 
 

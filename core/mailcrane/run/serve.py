@@ -99,7 +99,7 @@ def localserve(
 
     async def when_bound(server: Server) -> None:
         """Say where the server is, which is known only now where the system chose ports."""
-        server.static = development.as_bound(server.static, server.bound())
+        server.static = development.as_bound(server.static, server.bound(), ports)
         await server.store.write(_hooks_at(development.addresses_of(server.static).hooks_url), key="config")
         await server.use(await server.store.read(lambda transaction: transaction.configuration.load()))
 

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from mailcrane.config.rows import Webhook
-from mailcrane.config.static import load
+from mailcrane.config.static import load, split_address
 from mailcrane.config.validate import validate
 from mailcrane.observe.secret import Secret
 from mailcrane.run import localserve
@@ -90,16 +90,24 @@ def test_a_port_base_moves_all_ports(tmp_path: Path) -> None:
         localserve.on_this_machine(config, ports=localserve.Ports(65000))
 
 
-def test_what_was_bound_is_where_local_mail_is_delivered(tmp_path: Path) -> None:
+@pytest.mark.parametrize("ports", [localserve.Ports(is_free=True), localserve.Ports(2000)])
+def test_local_mail_is_delivered_where_the_smtp_listener_was_bound(tmp_path: Path, ports: localserve.Ports) -> None:
     localserve.set_up(tmp_path)
-    config = localserve.on_this_machine(load(tmp_path / "mailcrane.toml"), "127.0.0.1", localserve.Ports(is_free=True))
-    assert {one.addresses for one in config.listeners.values()} == {("127.0.0.1:0",)}
-    bound = {name: [("127.0.0.1", 5000 + index)] for index, name in enumerate(config.listeners)}
-    found = localserve.as_bound(config, bound)
-    assert localserve.addresses_of(found).smtp == "127.0.0.1:5000"
-    assert found.transports["local"] == {"type": "local", "host": "127.0.0.1", "port": 5000}
-    # Nothing is changed where the file said the port.
-    assert localserve.as_bound(found, bound) == found
+    config = localserve.on_this_machine(load(tmp_path / "mailcrane.toml"), "127.0.0.1", ports)
+    if ports.is_free:
+        assert {one.addresses for one in config.listeners.values()} == {("127.0.0.1:0",)}
+    first = 5000 if ports.is_free else 2025
+    bound = {name: [("127.0.0.1", first + index)] for index, name in enumerate(config.listeners)}
+    found = localserve.as_bound(config, bound, ports)
+    assert localserve.addresses_of(found).smtp == f"127.0.0.1:{first}"
+    assert found.transports["local"] == {"type": "local", "host": "127.0.0.1", "port": first}
+
+
+def test_where_the_file_says_the_ports_it_says_where_local_mail_goes(tmp_path: Path) -> None:
+    localserve.set_up(tmp_path)
+    config = localserve.on_this_machine(load(tmp_path / "mailcrane.toml"), "127.0.0.1")
+    bound = {name: [split_address(one.addresses[0])] for name, one in config.listeners.items()}
+    assert localserve.as_bound(config, bound) == config
 
 
 def test_a_server_without_the_catcher_has_no_webhook_and_no_line_about_it(tmp_path: Path) -> None:
