@@ -57,6 +57,10 @@ class DialogFailed(Exception):
         self.is_after_content = is_after_content
 
 
+class TLSFailed(DialogFailed):
+    """The TLS handshake failed, or the certificate is not good for a peer that needs a good one."""
+
+
 class Dialog:
     """A dialog on a connection that it owns.
 
@@ -93,20 +97,28 @@ class Dialog:
         """Ask for TLS and do the handshake if the peer agrees; say hello again after a 220.
 
         Raises:
-            DialogFailed: the handshake failed, because the certificate is not good for one.
+            TLSFailed: the handshake failed, because the certificate is not good for one.
         """
         self._connection.start_tls()
         reply = (await self._expect(StartTLSDone, _COMMAND_SECONDS)).reply
         if reply.code == 220:
-            stream: TLSStream = tls.wrap(self.stream, server_name)
-            self.stream = stream
-            try:
-                await stream.do_handshake()
-            except (HandshakeFailed, trio.BrokenResourceError, trio.TooSlowError) as error:
-                raise DialogFailed(f"TLS handshake failed: {error}") from error
+            await self.shake_hands(tls, server_name)
             self._connection.tls_started()
-            self.is_encrypted = True
         return reply
+
+    async def shake_hands(self, tls: ClientTLS, server_name: str) -> None:
+        """Begin TLS on the connection as it is: before the greeting (RFC 8314).
+
+        Raises:
+            TLSFailed: the handshake failed.
+        """
+        stream: TLSStream = tls.wrap(self.stream, server_name)
+        self.stream = stream
+        try:
+            await stream.do_handshake()
+        except (HandshakeFailed, trio.BrokenResourceError, trio.TooSlowError) as error:
+            raise TLSFailed(f"TLS handshake failed: {error}") from error
+        self.is_encrypted = True
 
     async def authenticate(self, mechanism: ClientMechanism) -> Reply:
         """Log in. A 235 is only believed when the server has proven itself where the mechanism can.

@@ -1,7 +1,8 @@
 """What a plugin may import: the stable names. Everything here is versioned with the hook API (`HOOK_API`).
 
-The submodules ``http``, ``message``, ``metrics``, ``sasl``, ``smtp`` and ``tls`` are provisional: they may change in a
-minor version. All names are looked up when they are first used, so that importing this package loads nothing else.
+The submodules ``dns``, ``http``, ``message``, ``metrics``, ``sasl``, ``smtp``, ``tls`` and ``transport`` are
+provisional: they may change in a minor version. All names are looked up when they are first used, so that importing
+this package loads nothing else.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from mailcrane.model.delivery import RecipientResult as RecipientResult
     from mailcrane.model.delivery import RetryPlan as RetryPlan
     from mailcrane.model.delivery import RouteChoice as RouteChoice
+    from mailcrane.model.delivery import TLSUse as TLSUse
     from mailcrane.model.event import OUTGOING_EVENT_KINDS as OUTGOING_EVENT_KINDS
     from mailcrane.model.event import Event as Event
     from mailcrane.model.event import EventKind as EventKind
@@ -126,6 +128,7 @@ else:
                 "RecipientResult",
                 "RetryPlan",
                 "RouteChoice",
+                "TLSUse",
             ),
             "mailcrane.model.event": ("Event", "EventKind", "NewEvent", "OUTGOING_EVENT_KINDS"),
             "mailcrane.model.idempotency": (

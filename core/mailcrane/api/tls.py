@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from mailcrane.tls.certificate import names_match as names_match
     from mailcrane.tls.context import ClientTLS as ClientTLS
     from mailcrane.tls.context import Verification as Verification
+    from mailcrane.tls.policy import OpportunisticTLS as OpportunisticTLS
+    from mailcrane.tls.policy import TLSMode as TLSMode
+    from mailcrane.tls.policy import TLSPolicy as TLSPolicy
+    from mailcrane.tls.policy import TLSPolicyProvider as TLSPolicyProvider
     from mailcrane.tls.stream import HandshakeFailed as HandshakeFailed
     from mailcrane.tls.stream import PeerVerification as PeerVerification
     from mailcrane.tls.stream import TLSStream as TLSStream
@@ -26,6 +30,7 @@ else:
         {
             "mailcrane.tls.certificate": ("CertificateError", "certificate_names", "names_match"),
             "mailcrane.tls.context": ("ClientTLS", "Verification"),
+            "mailcrane.tls.policy": ("OpportunisticTLS", "TLSMode", "TLSPolicy", "TLSPolicyProvider"),
             "mailcrane.tls.stream": ("HandshakeFailed", "PeerVerification", "TLSStream", "TLSTruncated", "fingerprint"),
         },
     )

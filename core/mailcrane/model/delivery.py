@@ -22,6 +22,26 @@ class Outcome(enum.StrEnum):
     FAILED = "failed"
 
 
+class TLSUse(Struct, frozen=True):
+    """What an attempt has shown of a next hop's TLS.
+
+    Attributes:
+        version: Such as ``TLSv1.3``; empty when the message went, or was to go, in plaintext.
+        is_verified: The certificate is trusted and good for the host, whether that was required or not.
+        is_offered: STARTTLS was offered, or TLS spoken from the start.
+        has_requiretls: REQUIRETLS (RFC 8689) was offered.
+        is_fallback: Plaintext was spoken because TLS did not work.
+        problem: Why the certificate is not trusted, or why TLS did not work.
+    """
+
+    version: str = ""
+    is_verified: bool = False
+    is_offered: bool = False
+    has_requiretls: bool = False
+    is_fallback: bool = False
+    problem: str = ""
+
+
 class RecipientResult(Struct, frozen=True):
     """The result of an attempt for one forward-path.
 
@@ -32,6 +52,8 @@ class RecipientResult(Struct, frozen=True):
         remote_mta: ``name (ip)`` of the next hop; empty when none was reached.
         is_maybe_delivered: The connection was lost after the final dot, so the next hop may have the message.
         notes: Remarks for the timeline, such as 8-bit content sent to a peer without 8BITMIME.
+        tls: What was seen of the next hop's TLS; None when that was nothing.
+        dialed: Host and IP address of each connection that was made in the attempt, in order.
     """
 
     outcome: Outcome
@@ -40,6 +62,8 @@ class RecipientResult(Struct, frozen=True):
     remote_mta: str = ""
     is_maybe_delivered: bool = False
     notes: tuple[str, ...] = ()
+    tls: TLSUse | None = None
+    dialed: tuple[tuple[str, str], ...] = ()
 
     @classmethod
     def from_reply(cls, reply: Reply, *, remote_mta: str = "", notes: tuple[str, ...] = ()) -> RecipientResult:
@@ -134,6 +158,7 @@ class Delivery(Struct, frozen=True):
         reverse_path: For MAIL.
         content: To be read while sending.
         attempt: Number of this attempt, from 1.
+        attempts_before: Those that the first of the entries has had, oldest first.
     """
 
     id: str
@@ -144,6 +169,7 @@ class Delivery(Struct, frozen=True):
     has_8bit: bool = False
     needs_smtputf8: bool = False
     require_tls: bool | None = None
+    attempts_before: tuple[Attempt, ...] = ()
 
     @property
     def forward_paths(self) -> tuple[Mailbox, ...]:

@@ -50,6 +50,7 @@ class PluginServices:
         suppressions: SuppressionService | None = None,
         resolver: Resolver | None = None,
         idempotency: IdempotencyService | None = None,
+        is_local_domain: Callable[[str], bool] | None = None,
     ) -> None:
         self.hostname = hostname
         self.clock: Clock = SystemClock() if clock is None else clock
@@ -60,6 +61,7 @@ class PluginServices:
         self.suppressions = suppressions
         self.resolver = resolver
         self.idempotency = idempotency
+        self.is_local_domain = is_local_domain
 
 
 class PluginContext:
@@ -112,6 +114,10 @@ class PluginContext:
     def idempotency(self) -> IdempotencyService:
         """Keys of calls that an application may repeat."""
         return _there(self._services.idempotency, self.name, "idempotency")
+
+    def is_local_domain(self, domain: str) -> bool:
+        """Return whether this server takes mail for a domain itself; the name in A-label form."""
+        return _there(self._services.is_local_domain, self.name, "is_local_domain")(domain)
 
     def http_client(self, *, allow_networks: tuple[str, ...] = ()) -> GuardedClient:
         """Make a guarded HTTP client: no addresses that are not global, no redirects, bounded size and time.

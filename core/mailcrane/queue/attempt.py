@@ -182,6 +182,7 @@ class Attempter:
                 has_8bit=first.has_8bit,
                 needs_smtputf8=first.needs_smtputf8,
                 require_tls=first.require_tls,
+                attempts_before=await self._attempts_before(first),
             )
             results = await hand_over(self._hooks, transport, self._transports[transport], delivery, calls=self._calls)
         except (Interrupted, NotNow):
@@ -193,6 +194,13 @@ class Attempter:
             log.exception("attempt could not be made", entry=first.id, transport=transport)
             return _all_deferred(members, transport, f"internal error: {type(error).__name__}")
         return Outcomes(tuple(members), transport, results, prepared)
+
+    async def _attempts_before(self, entry: Entry) -> tuple[Attempt, ...]:
+        """Return the attempts that an entry has had; nothing is read for its first."""
+        if entry.attempts <= 1:
+            return ()
+        attempts = await self._store.read(lambda transaction: transaction.queue.attempts(entry.id))
+        return tuple(attempt for attempt in attempts if attempt.number < entry.attempts)
 
     async def _take_back(self, members: Sequence[Leased], why: NotNow) -> None:
         """Undo the beginning of an attempt for which nothing was tried: not counted, due as before, no event."""
@@ -307,9 +315,8 @@ class Attempter:
     async def _with_retention(self, ending: Ending) -> Ending:
         entry = ending.leased.entry
         attempts: tuple[Attempt, ...] = (ending.attempt,)
-        if self._hooks.retain_retired.implementations and entry.attempts > 1:
-            before = await self._store.read(lambda transaction: transaction.queue.attempts(entry.id))
-            attempts = (*before[:-1], ending.attempt)
+        if self._hooks.retain_retired.implementations:
+            attempts = (*await self._attempts_before(entry), ending.attempt)
         keep_for = await retention(self._hooks, self._directory(), entry, ending.event, attempts)
         return replace(ending, keep_for=keep_for)
 

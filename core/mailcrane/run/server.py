@@ -120,6 +120,7 @@ class Server:
         services.logins = self.logins
         services.suppressions = SuppressionLists(store)
         services.http = self.http_client
+        services.is_local_domain = lambda domain: self.directory().is_local_domain(domain)
         if services.resolver is None:
             services.resolver = make_resolver(static.dns)
         session_services = SessionServices(

@@ -56,6 +56,7 @@ def plugin_services(
         clock=clock,
         data=HeldPluginData() if data is None else data,
         resolver=FakeResolver() if resolver is None else resolver,
+        is_local_domain=lambda domain: domain == hostname,
     )
 
 

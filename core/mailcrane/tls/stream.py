@@ -266,7 +266,9 @@ class TLSStream(trio.abc.Stream):
                 is_done = False
             except SSL.Error as error:
                 await self._send_alert()
-                raise HandshakeFailed(self.verify_error or _reason(error)) from None
+                reason = _reason(error)
+                # Only a certificate that OpenSSL was told to refuse is the reason; it may have failed for another.
+                raise HandshakeFailed(self.verify_error if "verify failed" in reason else reason) from None
             else:
                 is_done = True
             self._collect()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import pytest
@@ -13,8 +13,10 @@ import trio
 from mailcrane.sasl.credentials import make_credentials
 from mailcrane.sasl.exchange import Challenge, NeedCredentials, Success
 from mailcrane.sasl.mechanisms import make_server_mechanism
+from mailcrane.testing import FakeResolver
 from mailcrane.tls.certificate import CertificateAndKey, make_self_signed
 from mailcrane.tls.context import ServerTLS
+from mailcrane_transports.home import Home
 
 PASSWORD = "correct horse battery"
 CREDENTIALS = make_credentials(PASSWORD, version=1, legacy=False)
@@ -31,6 +33,10 @@ class Peer:
         lines: What clients said, per connection.
         contents: Between DATA and the final dot, as on the wire.
         logins: Who proved to be whom.
+        clients: Where connections came from.
+        breaks_handshake: STARTTLS is answered 220, and what follows is no TLS.
+        immediate_tls: Used from the start of a connection.
+        gate: Waited for before the reply to the final dot.
     """
 
     def __init__(self) -> None:
@@ -42,7 +48,32 @@ class Peer:
         self.lines: list[list[str]] = []
         self.contents: list[bytes] = []
         self.logins: list[str] = []
+        self.clients: list[str] = []
+        self.breaks_handshake = False
+        self.immediate_tls: ServerTLS | None = None
+        self.gate: trio.Event | None = None
         self.open_connections = 0
+        self._closings = trio.lowlevel.ParkingLot()
+        self._arrivals = trio.lowlevel.ParkingLot()
+        self._scopes: set[trio.CancelScope] = set()
+
+    async def wait_until_closed(self) -> None:
+        with trio.fail_after(5):
+            while self.open_connections:
+                await self._closings.park()
+
+    async def wait_for_contents(self, count: int) -> None:
+        with trio.fail_after(5):
+            while len(self.contents) < count:
+                await self._arrivals.park()
+
+    def took(self, content: bytes) -> None:
+        self.contents.append(content)
+        self._arrivals.unpark_all()
+
+    def close_all(self) -> None:
+        for scope in self._scopes:
+            scope.cancel()
 
     def reply(self, verb: str, usual: str) -> str:
         replies = self.replies.get(verb)
@@ -51,14 +82,20 @@ class Peer:
             raise EOFError
         return answer
 
-    async def serve(self, stream: trio.abc.Stream) -> None:
+    async def serve(self, stream: trio.SocketStream) -> None:
+        self.clients.append(stream.socket.getpeername()[0])
         self.open_connections += 1
+        scope = trio.CancelScope()
+        self._scopes.add(scope)
         try:
-            await _PeerDialog(self, stream).run()
+            with scope:
+                await _PeerDialog(self, stream).run()
         except (EOFError, trio.BrokenResourceError, trio.ClosedResourceError):
             pass
         finally:
+            self._scopes.discard(scope)
             self.open_connections -= 1
+            self._closings.unpark_all()
 
 
 class _PeerDialog:
@@ -70,6 +107,10 @@ class _PeerDialog:
 
     async def run(self) -> None:
         try:
+            if self.peer.immediate_tls is not None:
+                tls = self.peer.immediate_tls.wrap(self.stream)
+                await tls.do_handshake()
+                self.stream, self.is_tls = tls, True
             await self.say(self.peer.reply("greeting", "220 peer.example"))
             while True:
                 line = (await self.until(b"\r\n")).decode()
@@ -90,6 +131,10 @@ class _PeerDialog:
         elif verb == "STARTTLS" and self.peer.tls is not None:
             answer = self.peer.reply(verb, "220 go")
             await self.say(answer)
+            if answer.startswith("220") and self.peer.breaks_handshake:
+                await self.stream.receive_some(65536)
+                await self.say("this is no TLS record")
+                raise EOFError
             if answer.startswith("220"):
                 tls = self.peer.tls.wrap(self.stream)
                 await tls.do_handshake()
@@ -101,7 +146,9 @@ class _PeerDialog:
             await self.say(answer)
             if answer.startswith("354"):
                 self.buffer = b"\r\n" + self.buffer  # the final dot may be all there is
-                self.peer.contents.append((await self.until(b"\r\n.\r\n")).removeprefix(b"\r\n"))
+                self.peer.took((await self.until(b"\r\n.\r\n")).removeprefix(b"\r\n"))
+                if self.peer.gate is not None:
+                    await self.peer.gate.wait()
                 await self.say(self.peer.reply(".", "250 2.0.0 taken"))
         else:
             await self.say(self.peer.reply(verb, "250 ok"))
@@ -141,14 +188,55 @@ class _PeerDialog:
 
 
 @pytest.fixture
-async def peer(nursery: trio.Nursery) -> AsyncIterator[Peer]:
-    """A peer that listens on a free port."""
-    peer = Peer()
-    listeners = await trio.open_tcp_listeners(0, host=peer.host)
-    peer.port = listeners[0].socket.getsockname()[1]
-    nursery.start_soon(trio.serve_listeners, peer.serve, listeners)
-    with contextlib.closing(listeners[0].socket):
-        yield peer
+def resolver() -> FakeResolver:
+    """An empty DNS."""
+    return FakeResolver()
+
+
+@pytest.fixture
+async def home(nursery: trio.Nursery, resolver: FakeResolver) -> Home:
+    """The surroundings of transports: the server client.example, which takes mail for here.example."""
+    return Home(nursery.start_soon, lambda: "client.example", resolver, lambda domain: domain == "here.example")
+
+
+@pytest.fixture
+async def opened() -> AsyncIterator[Callable[[Any], Any]]:
+    """Closes transports at the end of the test; give it each."""
+    transports: list[Any] = []
+
+    def keep(transport: Any) -> Any:
+        transports.append(transport)
+        return transport
+
+    yield keep
+    for transport in transports:
+        await transport.aclose()
+
+
+PeerFactory = Callable[..., Awaitable[Peer]]
+
+
+@pytest.fixture
+async def make_peer(nursery: trio.Nursery) -> AsyncIterator[PeerFactory]:
+    """Makes peers that listen on an address of loopback, on a free port when none is given."""
+    with contextlib.ExitStack() as stack:
+
+        async def make(host: str = "127.0.0.1", port: int = 0) -> Peer:
+            peer = Peer()
+            peer.host = host
+            listeners = await trio.open_tcp_listeners(port, host=host)
+            peer.port = listeners[0].socket.getsockname()[1]
+            stack.enter_context(contextlib.closing(listeners[0].socket))
+            nursery.start_soon(trio.serve_listeners, peer.serve, listeners)
+            return peer
+
+        yield make
+
+
+@pytest.fixture
+async def peer(make_peer: PeerFactory) -> Peer:
+    """A peer on 127.0.0.1."""
+    return await make_peer()
 
 
 @pytest.fixture(scope="session")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,22 +10,31 @@ import pytest
 import trio
 import trio.testing
 
-from mailcrane.api import Outcome, Reply, Secret
-from mailcrane.testing.hooks import ask
+from mailcrane.api import Outcome, Reply, Secret, TLSUse
+from mailcrane.testing import ask, running_plugins
 from mailcrane.tls.context import ServerTLS
 from mailcrane_conformance.transport import make_delivery
 from mailcrane_transports.config import AuthConfig, LocalConfig, SMTPConfig
 from mailcrane_transports.dialog import Dialog, DialogFailed
-from mailcrane_transports.local import open_local
+from mailcrane_transports.home import Home
 from mailcrane_transports.plugin import TransportsPlugin
-from mailcrane_transports.relay import RelayTransport
-from mailcrane_transports.smtp import open_smtp
+from mailcrane_transports.relay import RelayTransport, open_local, open_smtp
 
 PASSWORD = "correct horse battery"
 
 
-async def open_to(peer: Any, **fields: Any) -> RelayTransport:
-    return await open_smtp(SMTPConfig(peer.host, peer.port, **fields), lambda: "client.example")
+OpenTo = Callable[..., Awaitable[RelayTransport]]
+Opened = Callable[[RelayTransport], RelayTransport]
+
+
+@pytest.fixture
+async def open_to(home: Home, opened: Opened) -> OpenTo:
+    """Opens a transport of the type smtp to a peer."""
+
+    async def open_it(peer: Any, **fields: Any) -> RelayTransport:
+        return opened(await open_smtp(SMTPConfig(peer.host, peer.port, **fields), home))
+
+    return open_it
 
 
 def auth(*mechanisms: str, password: str = PASSWORD) -> AuthConfig:
@@ -50,56 +60,67 @@ def tls_peer(peer: Any, certificate: Any) -> Any:
 # --- TLS ------------------------------------------------------------------------------------------------------------
 
 
-async def test_content_goes_over_starttls_with_a_verified_certificate(tls_peer: Any, ca_file: str) -> None:
-    [result] = await (await open_to(tls_peer, ca_file=ca_file)).deliver(make_delivery())
+async def test_content_goes_over_starttls_with_a_verified_certificate(
+    tls_peer: Any, ca_file: str, open_to: OpenTo
+) -> None:
+    transport = await open_to(tls_peer, ca_file=ca_file)
+    [result] = await transport.deliver(make_delivery())
+    await transport.aclose()
     assert result.outcome is Outcome.DELIVERED
+    assert result.tls == TLSUse("TLSv1.3", is_verified=True, is_offered=True)
+    assert result.dialed == (("127.0.0.1", "127.0.0.1"),)
     assert result.remote_mta == "127.0.0.1 (127.0.0.1)"
     verbs = [line.partition(" ")[0] for line in tls_peer.lines[0]]
     assert verbs == ["EHLO", "STARTTLS", "EHLO", "MAIL", "RCPT", "DATA", "QUIT"]
 
 
-async def test_a_certificate_that_is_not_trusted_defers(tls_peer: Any) -> None:
+async def test_a_certificate_that_is_not_trusted_defers(tls_peer: Any, open_to: OpenTo) -> None:
     [result] = await (await open_to(tls_peer)).deliver(make_delivery())
     assert result.outcome is Outcome.DEFERRED
     assert "TLS handshake failed: certificate not trusted" in result.error
     assert tls_peer.contents == []
 
 
-async def test_a_certificate_for_another_name_defers(tls_peer: Any, ca_file: str, other_certificate: Any) -> None:
+async def test_a_certificate_for_another_name_defers(
+    tls_peer: Any, ca_file: str, other_certificate: Any, open_to: OpenTo
+) -> None:
     tls_peer.tls = ServerTLS([other_certificate])
     [result] = await (await open_to(tls_peer, ca_file=ca_file)).deliver(make_delivery())
     assert result.outcome is Outcome.DEFERRED
     assert tls_peer.contents == []
 
 
-async def test_any_certificate_is_taken_when_told_so(tls_peer: Any) -> None:
+async def test_any_certificate_is_taken_when_told_so(tls_peer: Any, open_to: OpenTo) -> None:
     transport = await open_to(tls_peer, starttls_insecure_skip_verify=True)
     [result] = await transport.deliver(make_delivery())
     assert result.outcome is Outcome.DELIVERED
 
 
-async def test_a_next_hop_without_starttls_gets_nothing_in_plaintext(peer: Any) -> None:
+async def test_a_next_hop_without_starttls_gets_nothing_in_plaintext(peer: Any, open_to: OpenTo) -> None:
     [result] = await (await open_to(peer)).deliver(make_delivery())
     assert result.outcome is Outcome.DEFERRED
     assert "does not offer STARTTLS" in result.error
+    await peer.wait_until_closed()
     assert [line.partition(" ")[0] for line in peer.lines[0]] == ["EHLO", "QUIT"]
 
 
-async def test_a_refused_starttls_defers(tls_peer: Any) -> None:
+async def test_a_refused_starttls_defers(tls_peer: Any, open_to: OpenTo) -> None:
     tls_peer.replies["STARTTLS"] = ["454 4.7.0 not now"]
     [result] = await (await open_to(tls_peer)).deliver(make_delivery())
     assert result.outcome is Outcome.DEFERRED
     assert result.reply == Reply.make(454, "4.7.0", "not now")
 
 
-async def test_plaintext_behind_the_reply_to_starttls_ends_the_dialog(tls_peer: Any) -> None:
+async def test_plaintext_behind_the_reply_to_starttls_ends_the_dialog(tls_peer: Any, open_to: OpenTo) -> None:
     tls_peer.replies["STARTTLS"] = ["220 go\r\n250 injected"]
     [result] = await (await open_to(tls_peer, starttls_insecure_skip_verify=True)).deliver(make_delivery())
     assert result.outcome is Outcome.DEFERRED
     assert "plaintext behind its reply to STARTTLS" in result.error
 
 
-async def test_requiretls_over_an_unverified_transport_fails_without_a_connection(tls_peer: Any) -> None:
+async def test_requiretls_over_an_unverified_transport_fails_without_a_connection(
+    tls_peer: Any, open_to: OpenTo
+) -> None:
     transport = await open_to(tls_peer, starttls_insecure_skip_verify=True)
     [result] = await transport.deliver(make_delivery(require_tls=True))
     assert result.outcome is Outcome.FAILED
@@ -108,23 +129,25 @@ async def test_requiretls_over_an_unverified_transport_fails_without_a_connectio
     assert tls_peer.lines == []
 
 
-async def test_requiretls_is_passed_on_over_verified_tls(tls_peer: Any, ca_file: str) -> None:
+async def test_requiretls_is_passed_on_over_verified_tls(tls_peer: Any, ca_file: str, open_to: OpenTo) -> None:
     tls_peer.tls_extensions += ("REQUIRETLS",)
     [result] = await (await open_to(tls_peer, ca_file=ca_file)).deliver(make_delivery(require_tls=True))
     assert result.outcome is Outcome.DELIVERED
     assert any(line.startswith("MAIL") and line.endswith("REQUIRETLS") for line in tls_peer.lines[0])
 
 
-async def test_the_local_transport_uses_tls_where_it_is_offered(tls_peer: Any) -> None:
-    transport = await open_local(LocalConfig(tls_peer.host, tls_peer.port), lambda: "client.example")
+async def test_the_local_transport_uses_tls_where_it_is_offered(tls_peer: Any, home: Home, opened: Opened) -> None:
+    transport = opened(await open_local(LocalConfig(tls_peer.host, tls_peer.port), home))
     [result] = await transport.deliver(make_delivery())
     assert result.outcome is Outcome.DELIVERED
     assert "STARTTLS" in tls_peer.lines[0]
 
 
-async def test_the_local_transport_goes_on_in_plaintext_when_starttls_is_refused(tls_peer: Any) -> None:
+async def test_the_local_transport_goes_on_in_plaintext_when_starttls_is_refused(
+    tls_peer: Any, home: Home, opened: Opened
+) -> None:
     tls_peer.replies["STARTTLS"] = ["454 4.7.0 not now"]
-    transport = await open_local(LocalConfig(tls_peer.host, tls_peer.port), lambda: "client.example")
+    transport = opened(await open_local(LocalConfig(tls_peer.host, tls_peer.port), home))
     [result] = await transport.deliver(make_delivery())
     assert result.outcome is Outcome.DELIVERED
 
@@ -142,7 +165,7 @@ async def test_the_local_transport_goes_on_in_plaintext_when_starttls_is_refused
     ],
 )
 async def test_the_first_mechanism_that_both_have_logs_in(
-    tls_peer: Any, ca_file: str, offered: str, configured: tuple[str, ...], used: str
+    *, tls_peer: Any, ca_file: str, offered: str, configured: tuple[str, ...], used: str, open_to: OpenTo
 ) -> None:
     tls_peer.tls_extensions = (f"AUTH {offered}",)
     [result] = await (await open_to(tls_peer, ca_file=ca_file, auth=auth(*configured))).deliver(make_delivery())
@@ -150,7 +173,7 @@ async def test_the_first_mechanism_that_both_have_logs_in(
     assert tls_peer.logins == [f"{used} ann@peer.example"]
 
 
-async def test_scram_logs_in_over_plaintext(peer: Any) -> None:
+async def test_scram_logs_in_over_plaintext(peer: Any, open_to: OpenTo) -> None:
     peer.extensions = ("AUTH SCRAM-SHA-256",)
     [result] = await (await open_to(peer, no_starttls=True, auth=auth())).deliver(make_delivery())
     assert result.outcome is Outcome.DELIVERED
@@ -161,7 +184,7 @@ async def test_scram_logs_in_over_plaintext(peer: Any) -> None:
     ("offered", "configured"), [("PLAIN LOGIN", ()), ("", ()), ("PLAIN", ("PLAIN",)), ("SCRAM-SHA-256", ("PLAIN",))]
 )
 async def test_without_a_common_mechanism_nothing_is_shown_and_it_is_deferred(
-    peer: Any, offered: str, configured: tuple[str, ...]
+    peer: Any, offered: str, configured: tuple[str, ...], open_to: OpenTo
 ) -> None:
     peer.extensions = (f"AUTH {offered}",) if offered else ("PIPELINING",)
     [result] = await (await open_to(peer, no_starttls=True, auth=auth(*configured))).deliver(make_delivery())
@@ -172,7 +195,7 @@ async def test_without_a_common_mechanism_nothing_is_shown_and_it_is_deferred(
 
 @pytest.mark.parametrize("mechanism", ["PLAIN", "SCRAM-SHA-256"])
 async def test_a_wrong_password_defers_because_an_operator_can_mend_it(
-    tls_peer: Any, ca_file: str, mechanism: str
+    tls_peer: Any, ca_file: str, mechanism: str, open_to: OpenTo
 ) -> None:
     tls_peer.tls_extensions = (f"AUTH {mechanism}",)
     transport = await open_to(tls_peer, ca_file=ca_file, auth=auth(mechanism, password="not that one"))
@@ -182,7 +205,9 @@ async def test_a_wrong_password_defers_because_an_operator_can_mend_it(
     assert "login was refused" in result.error
 
 
-async def test_a_server_that_lets_us_in_without_knowing_the_password_is_not_believed(peer: Any) -> None:
+async def test_a_server_that_lets_us_in_without_knowing_the_password_is_not_believed(
+    peer: Any, open_to: OpenTo
+) -> None:
     peer.extensions = ("AUTH SCRAM-SHA-256",)
     peer.replies["AUTH"] = ["235 2.7.0 come in"]
     transport = await open_to(peer, no_starttls=True, auth=auth(password="not that one"))
@@ -195,7 +220,7 @@ async def test_a_server_that_lets_us_in_without_knowing_the_password_is_not_beli
 
 
 @pytest.mark.parametrize("code", [452, 552])
-async def test_too_many_recipients_are_tried_in_the_next_transaction(peer: Any, code: int) -> None:
+async def test_too_many_recipients_are_tried_in_the_next_transaction(peer: Any, code: int, open_to: OpenTo) -> None:
     peer.replies["RCPT"] = ["250 ok", f"{code} too many", "250 ok"]
     paths = [f"{name}@peer.example" for name in "abc"]
     results = await (await open_to(peer, no_starttls=True)).deliver(make_delivery(*paths))
@@ -207,28 +232,28 @@ async def test_too_many_recipients_are_tried_in_the_next_transaction(peer: Any, 
 
 
 @pytest.mark.parametrize("code", [452, 552])
-async def test_a_full_mailbox_of_the_first_recipient_is_deferred(peer: Any, code: int) -> None:
+async def test_a_full_mailbox_of_the_first_recipient_is_deferred(peer: Any, code: int, open_to: OpenTo) -> None:
     peer.replies["RCPT"] = [f"{code} full", "250 ok"]
     results = await (await open_to(peer, no_starttls=True)).deliver(make_delivery("a@peer.example", "b@peer.example"))
     assert [result.outcome for result in results] == [Outcome.DEFERRED, Outcome.DELIVERED]
     assert len(peer.contents) == 1
 
 
-async def test_recipients_who_are_all_too_many_are_not_tried_for_ever(peer: Any) -> None:
+async def test_recipients_who_are_all_too_many_are_not_tried_for_ever(peer: Any, open_to: OpenTo) -> None:
     peer.replies["RCPT"] = ["452 full", "452 full"]
     results = await (await open_to(peer, no_starttls=True)).deliver(make_delivery("a@peer.example", "b@peer.example"))
     assert [result.outcome for result in results] == [Outcome.DEFERRED] * 2
     assert len([line for line in peer.lines[0] if line.startswith("MAIL")]) == 1
 
 
-async def test_a_single_recipient_with_552_is_deferred(peer: Any) -> None:
+async def test_a_single_recipient_with_552_is_deferred(peer: Any, open_to: OpenTo) -> None:
     peer.replies["RCPT"] = ["552 5.2.2 full"]
     [result] = await (await open_to(peer, no_starttls=True)).deliver(make_delivery())
     assert result.outcome is Outcome.DEFERRED
     assert result.reply == Reply.make(552, "5.2.2", "full")
 
 
-async def test_552_to_mail_or_content_fails(peer: Any) -> None:
+async def test_552_to_mail_or_content_fails(peer: Any, open_to: OpenTo) -> None:
     peer.replies["MAIL"] = ["552 5.3.4 too large"]
     transport = await open_to(peer, no_starttls=True)
     assert [result.outcome for result in await transport.deliver(make_delivery())] == [Outcome.FAILED]
@@ -236,7 +261,7 @@ async def test_552_to_mail_or_content_fails(peer: Any) -> None:
     assert [result.outcome for result in await transport.deliver(make_delivery())] == [Outcome.FAILED]
 
 
-async def test_recipients_are_split_as_the_next_hop_wants_it(peer: Any) -> None:
+async def test_recipients_are_split_as_the_next_hop_wants_it(peer: Any, open_to: OpenTo) -> None:
     peer.extensions = ("PIPELINING", "LIMITS RCPTMAX=2")
     peer.replies["RCPT"] = ["250 ok", "250 ok", "550 no", "550 no", "250 ok"]
     paths = [f"{name}@peer.example" for name in "abcde"]
@@ -248,7 +273,7 @@ async def test_recipients_are_split_as_the_next_hop_wants_it(peer: Any) -> None:
     assert len([octets for octets in peer.contents if octets]) == 2
 
 
-async def test_results_before_a_lost_connection_stand(peer: Any) -> None:
+async def test_results_before_a_lost_connection_stand(peer: Any, open_to: OpenTo) -> None:
     peer.extensions = ("PIPELINING", "LIMITS RCPTMAX=1")
     peer.replies["."] = ["250 2.0.0 taken", None]
     paths = [f"{name}@peer.example" for name in "abc"]
@@ -257,14 +282,14 @@ async def test_results_before_a_lost_connection_stand(peer: Any) -> None:
     assert [result.is_maybe_delivered for result in results] == [False, True, False]
 
 
-async def test_a_refused_recipient_is_not_marked_as_maybe_delivered(peer: Any) -> None:
+async def test_a_refused_recipient_is_not_marked_as_maybe_delivered(peer: Any, open_to: OpenTo) -> None:
     peer.replies = {"RCPT": ["550 5.1.1 no", "250 ok"], ".": [None]}
     results = await (await open_to(peer, no_starttls=True)).deliver(make_delivery("a@peer.example", "b@peer.example"))
     assert [result.outcome for result in results] == [Outcome.FAILED, Outcome.DEFERRED]
     assert [result.is_maybe_delivered for result in results] == [False, True]
 
 
-async def test_421_between_transactions_defers_the_rest(peer: Any) -> None:
+async def test_421_between_transactions_defers_the_rest(peer: Any, open_to: OpenTo) -> None:
     peer.extensions = ("LIMITS RCPTMAX=1",)
     peer.replies["MAIL"] = ["250 ok", "421 4.3.2 going down"]
     results = await (await open_to(peer, no_starttls=True)).deliver(make_delivery("a@peer.example", "b@peer.example"))
@@ -274,43 +299,44 @@ async def test_421_between_transactions_defers_the_rest(peer: Any) -> None:
 # --- odd peers ------------------------------------------------------------------------------------------------------
 
 
-async def test_a_peer_that_speaks_only_helo_is_delivered_to(peer: Any) -> None:
+async def test_a_peer_that_speaks_only_helo_is_delivered_to(peer: Any, open_to: OpenTo) -> None:
     peer.replies["EHLO"] = ["500 what"]
     [result] = await (await open_to(peer, no_starttls=True)).deliver(make_delivery())
     assert result.outcome is Outcome.DELIVERED
     assert "HELO client.example" in peer.lines[0]
 
 
-async def test_a_5yz_greeting_fails(peer: Any) -> None:
+async def test_a_5yz_greeting_fails(peer: Any, open_to: OpenTo) -> None:
     peer.replies["greeting"] = ["554 5.7.1 you are blocked"]
     [result] = await (await open_to(peer, no_starttls=True)).deliver(make_delivery())
     assert result.outcome is Outcome.FAILED
     assert result.reply == Reply.make(554, "5.7.1", "you are blocked")
+    await peer.wait_until_closed()
     # RFC 5321 section 3.1: after that, nothing is said but QUIT.
     assert peer.lines == [["QUIT"]]
 
 
-async def test_a_421_greeting_defers_with_what_it_said(peer: Any) -> None:
+async def test_a_421_greeting_defers_with_what_it_said(peer: Any, open_to: OpenTo) -> None:
     peer.replies["greeting"] = ["421 4.3.2 closing"]
     [result] = await (await open_to(peer, no_starttls=True)).deliver(make_delivery())
     assert result.outcome is Outcome.DEFERRED
     assert result.reply == Reply.make(421, "4.3.2", "closing")
 
 
-async def test_a_peer_that_speaks_no_smtp_defers(peer: Any) -> None:
+async def test_a_peer_that_speaks_no_smtp_defers(peer: Any, open_to: OpenTo) -> None:
     peer.replies["greeting"] = ["SSH-2.0-OpenSSH"]
     [result] = await (await open_to(peer, no_starttls=True)).deliver(make_delivery())
     assert result.outcome is Outcome.DEFERRED
 
 
-async def test_8bit_content_is_announced_where_the_peer_wants_it(peer: Any) -> None:
+async def test_8bit_content_is_announced_where_the_peer_wants_it(peer: Any, open_to: OpenTo) -> None:
     octets = "Subject: x\r\n\r\nGr\u00fc\u00dfe\r\n".encode()
     [result] = await (await open_to(peer, no_starttls=True)).deliver(make_delivery(octets=octets, has_8bit=True))
     assert result.notes == ()
     assert any("BODY=8BITMIME" in line for line in peer.lines[0])
 
 
-async def test_an_address_that_is_not_ascii_needs_smtputf8_by_itself(peer: Any) -> None:
+async def test_an_address_that_is_not_ascii_needs_smtputf8_by_itself(peer: Any, open_to: OpenTo) -> None:
     peer.extensions = ("PIPELINING",)
     [result] = await (await open_to(peer, no_starttls=True)).deliver(make_delivery("\u00e9@peer.example"))
     assert result.outcome is Outcome.FAILED
@@ -318,16 +344,16 @@ async def test_an_address_that_is_not_ascii_needs_smtputf8_by_itself(peer: Any) 
     assert result.reply.enhanced_status_code == "5.6.7"
 
 
-async def test_a_closed_port_defers_with_where_it_tried(peer: Any) -> None:
-    transport = await open_smtp(SMTPConfig("127.0.0.1", 1, no_starttls=True), lambda: "client.example")
+async def test_a_closed_port_defers_with_where_it_tried(peer: Any, home: Home, opened: Opened) -> None:
+    transport = opened(await open_smtp(SMTPConfig("127.0.0.1", 1, no_starttls=True), home))
     [result] = await transport.deliver(make_delivery())
     assert result.outcome is Outcome.DEFERRED
     assert "cannot connect to 127.0.0.1:1" in result.error
     assert result.reply is None
 
 
-async def test_a_name_that_does_not_resolve_defers() -> None:
-    transport = await open_smtp(SMTPConfig("no-such-host.invalid", no_starttls=True), lambda: "client.example")
+async def test_a_name_that_does_not_resolve_defers(home: Home, opened: Opened) -> None:
+    transport = opened(await open_smtp(SMTPConfig("no-such-host.invalid", no_starttls=True), home))
     [result] = await transport.deliver(make_delivery())
     assert result.outcome is Outcome.DEFERRED
 
@@ -424,11 +450,14 @@ async def test_a_peer_that_gives_up_in_the_content_without_a_word_is_not_maybe_d
 
 async def test_the_plugin_registers_its_types() -> None:
     types = await ask(TransportsPlugin, "register_transport_types")
-    assert [transport_type.name for _, transport_type in types] == ["smtp", "local"]
+    names = [transport_type.name for _, transport_type in types]
+    assert names == ["direct", "smtp", "submission", "submissions", "socks", "fail", "local"]
 
 
 async def test_the_hostname_of_the_server_is_said_in_ehlo(peer: Any) -> None:
-    types = {one.name: one for _, one in await ask(TransportsPlugin, "register_transport_types")}
-    transport = await types["local"].open(LocalConfig(peer.host, peer.port))
-    await transport.deliver(make_delivery())
+    async with running_plugins(TransportsPlugin) as host:
+        types = {one.name: one for _, one in host.hooks.register_transport_types()}
+        transport = await types["local"].open(LocalConfig(peer.host, peer.port))
+        await transport.deliver(make_delivery())
+        await transport.aclose()
     assert peer.lines[0][0] == "EHLO localhost"
