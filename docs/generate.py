@@ -17,6 +17,17 @@ import mailcrane.model.event_kinds
 import mailcrane.plugin.reference
 import mailcrane_conformance.suites
 import mailcrane_webapi.reference
+from mailcrane_transports.config import AuthConfig
+from mailcrane_transports.plugin import TYPES
+
+
+def _transports() -> str:
+    describe = mailcrane.config.describe
+    sections = [describe.describe_struct(f'[transports.NAME] type = "{name}"', config) for name, config, _ in TYPES]
+    return describe.render_transports_markdown(
+        [*sections, describe.describe_struct("[transports.NAME.auth]", AuthConfig)]
+    )
+
 
 DOCS = Path(__file__).resolve().parent
 
@@ -27,6 +38,7 @@ REFERENCE: dict[str, Callable[[], str]] = {
     "reference/events.md": mailcrane.model.event_kinds.render,
     "reference/hooks.md": mailcrane.plugin.reference.render,
     "reference/webapi.md": mailcrane_webapi.reference.render,
+    "reference/transports.md": _transports,
 }
 
 _SHOWN = re.compile(r"<!-- file: (?P<path>\S+) -->\n(?:\n```\w*\n.*?\n```\n)?", re.DOTALL)

@@ -13,6 +13,8 @@ from mailcrane.api.dns import LookupFailed, NotFound, Resolver
 from mailcrane_transports import metrics
 from mailcrane_transports.dial import CannotConnect, is_ipv6
 
+_OTHER_FAMILY_SECONDS = 5.0
+
 
 async def find_addresses(resolver: Resolver, host: str, families: Collection[int]) -> tuple[str, ...]:
     """Look up the addresses of a host, IPv6 and IPv4 in turn.
@@ -30,12 +32,12 @@ async def find_addresses(resolver: Resolver, host: str, families: Collection[int
         try:
             answer = await (resolver.aaaa(host) if family == 6 else resolver.a(host))
             found[family] = answer.records
+            # Where one family has addresses, the other's are not worth half a minute.
+            scope.deadline = min(scope.deadline, trio.current_time() + _OTHER_FAMILY_SECONDS)
         except LookupFailed as failure:
             failures[family] = failure
 
-    if len(families) == 1:
-        await look_up(*families)
-    else:
+    with trio.CancelScope() as scope:
         async with trio.open_nursery() as nursery:
             for family in families:
                 nursery.start_soon(look_up, family)

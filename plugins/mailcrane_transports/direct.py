@@ -7,7 +7,7 @@ import ipaddress
 from collections.abc import Callable, Collection, Mapping, Sequence
 
 from mailcrane.api import Delivery, NotNow, RecipientResult, Reply
-from mailcrane.api.tls import TLSMode, TLSPolicy
+from mailcrane.api.tls import PolicyUnknown, TLSMode, TLSPolicy
 from mailcrane.api.transport import AtLimit, Suspended
 from mailcrane_transports import metrics
 from mailcrane_transports.addresses import dialed_before, find_addresses, in_order, of_families
@@ -80,8 +80,8 @@ class DirectTransport:
                 if isinstance(limit, AtLimit):
                     full_preference = host.preference
                 continue
-            except Suspended as suspended:
-                progress.untried(host.name, str(suspended))
+            except (Suspended, PolicyUnknown) as why:
+                progress.untried(host.name, str(why))
                 continue
             is_any_asked = True
             if not progress.waiting:
@@ -111,16 +111,20 @@ class DirectTransport:
             progress.remote_mta = host.name
             progress.lacks(policy)
             return
-        target = Target(host.name, self._port, policy, may_be_ourselves=is_local)
+        target = Target(host.name, self._port, policy, may_be_ourselves=is_local, is_of_domain=True)
         await self._line.deliver(target, progress, functools.partial(self._addresses, host, delivery))
 
     async def _policy(self, host: MailHost, domain: str, delivery: Delivery) -> TLSPolicy | Reply:
-        if host.ips:
-            policy: TLSPolicy | Reply = TLSPolicy(TLSMode.OPPORTUNISTIC)
-        else:
-            policy = await self._home.policies.policy(domain, host.name)
-        if delivery.require_tls is False:
-            # RFC 8689 section 4.2: the sender would rather have it delivered than protected.
+        is_optional = delivery.require_tls is False
+        policy: TLSPolicy | Reply = TLSPolicy(TLSMode.OPPORTUNISTIC)
+        try:
+            if not host.ips:
+                policy = await self._home.policies.policy(domain, host.name)
+        except PolicyUnknown:
+            if not is_optional:
+                raise
+        if is_optional:
+            # RFC 8689 section 5: the sender would rather have it delivered than protected.
             if isinstance(policy, Reply) or policy.is_required:
                 metrics.requiretls_no_ignored.inc()
             return TLSPolicy(TLSMode.OPPORTUNISTIC, "TLS-Required: No")

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import trio
+from msgspec import Struct
 
 from mailcrane.api import Plugin, Transport, TransportType, hookimpl
 from mailcrane_transports.config import (
@@ -22,6 +24,18 @@ from mailcrane_transports.fail import open_fail
 from mailcrane_transports.home import Home
 from mailcrane_transports.relay import open_local, open_smtp, open_submissions
 
+Open = Callable[[Any, Home], Awaitable[Transport]]
+
+TYPES: tuple[tuple[str, type[Struct], Open], ...] = (
+    ("direct", DirectConfig, open_direct),
+    ("smtp", SMTPConfig, open_smtp),
+    ("submission", SubmissionConfig, open_smtp),
+    ("submissions", SubmissionsConfig, open_submissions),
+    ("socks", SocksConfig, open_socks),
+    ("fail", FailConfig, open_fail),
+    ("local", LocalConfig, open_local),
+)
+
 
 class TransportsPlugin(Plugin):
     """Registers the types ``direct``, ``smtp``, ``submission``, ``submissions``, ``socks``, ``fail`` and ``local``."""
@@ -36,21 +50,11 @@ class TransportsPlugin(Plugin):
     def register_transport_types(self) -> Sequence[TransportType]:
         """Return the types."""
         return [
-            TransportType("direct", DirectConfig, self._at_home(open_direct)),
-            TransportType("smtp", SMTPConfig, self._at_home(open_smtp)),
-            TransportType("submission", SubmissionConfig, self._at_home(open_smtp)),
-            TransportType("submissions", SubmissionsConfig, self._at_home(open_submissions)),
-            TransportType("socks", SocksConfig, self._at_home(open_socks)),
-            TransportType("fail", FailConfig, self._at_home(open_fail)),
-            TransportType("local", LocalConfig, self._at_home(open_local)),
+            TransportType(name, config, functools.partial(self._open, open_transport))
+            for name, config, open_transport in TYPES
         ]
 
-    def _at_home(
-        self, open_transport: Callable[[Any, Home], Awaitable[Transport]]
-    ) -> Callable[[Any], Awaitable[Transport]]:
-        async def opened(config: Any) -> Transport:
-            context = self.context
-            home = Home(self._nursery.start_soon, lambda: context.hostname, context.resolver, context.is_local_domain)
-            return await open_transport(config, home)
-
-        return opened
+    async def _open(self, open_transport: Open, config: Any) -> Transport:
+        context = self.context
+        home = Home(self._nursery.start_soon, lambda: context.hostname, context.resolver, context.is_local_domain)
+        return await open_transport(config, home)

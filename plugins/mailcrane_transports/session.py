@@ -26,12 +26,14 @@ class Target(Struct, frozen=True):
     Attributes:
         host: The name that the certificate must be for, or an IP address.
         may_be_ourselves: Whether a host that says our own name in EHLO is meant.
+        is_of_domain: The recipient's domain names it; otherwise it is a relay.
     """
 
     host: str
     port: int
     policy: TLSPolicy
     may_be_ourselves: bool = True
+    is_of_domain: bool = False
 
 
 class SetUpRefused(Exception):
@@ -132,7 +134,11 @@ class SetUp:
             await self._start_tls(dialog, target, ehlo)
         if self._auth is not None:
             await _log_in(dialog, self._auth)
-        tls = TLSUse(is_offered=is_offered, has_requiretls="REQUIRETLS" in dialog.extensions)
+        tls = TLSUse(
+            is_offered=is_offered,
+            has_requiretls="REQUIRETLS" in dialog.extensions,
+            is_of_domain=target.is_of_domain,
+        )
         if isinstance(dialog.stream, TLSStream):
             problem = dialog.stream.verify_error
             # Nobody has looked at the certificate where any will do.

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from mailcrane.tls.context import ClientTLS as ClientTLS
     from mailcrane.tls.context import Verification as Verification
     from mailcrane.tls.policy import OpportunisticTLS as OpportunisticTLS
+    from mailcrane.tls.policy import PolicyUnknown as PolicyUnknown
     from mailcrane.tls.policy import TLSMode as TLSMode
     from mailcrane.tls.policy import TLSPolicy as TLSPolicy
     from mailcrane.tls.policy import TLSPolicyProvider as TLSPolicyProvider
@@ -30,7 +31,7 @@ else:
         {
             "mailcrane.tls.certificate": ("CertificateError", "certificate_names", "names_match"),
             "mailcrane.tls.context": ("ClientTLS", "Verification"),
-            "mailcrane.tls.policy": ("OpportunisticTLS", "TLSMode", "TLSPolicy", "TLSPolicyProvider"),
+            "mailcrane.tls.policy": ("OpportunisticTLS", "PolicyUnknown", "TLSMode", "TLSPolicy", "TLSPolicyProvider"),
             "mailcrane.tls.stream": ("HandshakeFailed", "PeerVerification", "TLSStream", "TLSTruncated", "fingerprint"),
         },
     )

@@ -135,6 +135,19 @@ def render_markdown() -> str:
     return "\n".join(lines).rstrip() + "\n"
 
 
+def render_transports_markdown(sections: typing.Iterable[SectionDescription]) -> str:
+    """Render ``docs/reference/transports.md``."""
+    lines = [
+        "# Transports",
+        "",
+        "What `[transports.NAME]` may say for each `type` of the plugin `transports`. Made from the types that parse",
+        "it, with `make docs`: do not edit. Limits are counted per process.",
+        "",
+        *_markdown_lines(sections),
+    ]
+    return "\n".join(lines).rstrip() + "\n"
+
+
 def _text_lines(sections: typing.Iterable[SectionDescription]) -> Iterator[str]:
     for section in sections:
         if section.heading:

@@ -32,6 +32,7 @@ class TLSUse(Struct, frozen=True):
         has_requiretls: REQUIRETLS (RFC 8689) was offered.
         is_fallback: Plaintext was spoken because TLS did not work.
         problem: Why the certificate is not trusted, or why TLS did not work.
+        is_of_domain: The next hop is one that the recipient's domain names; otherwise a relay.
     """
 
     version: str = ""
@@ -40,6 +41,15 @@ class TLSUse(Struct, frozen=True):
     has_requiretls: bool = False
     is_fallback: bool = False
     problem: str = ""
+    is_of_domain: bool = False
+
+    def __str__(self) -> str:
+        """Say it in words, for a timeline."""
+        if self.version:
+            return f"{self.version}, {'verified' if self.is_verified else self.problem or 'any certificate taken'}"
+        if self.is_fallback:
+            return f"in plaintext after TLS did not work ({self.problem})"
+        return "in plaintext" + (", although TLS was offered" if self.is_offered else "")
 
 
 class RecipientResult(Struct, frozen=True):

@@ -96,6 +96,7 @@ EVENT_KINDS: dict[EventKind, KindDescription] = {
             "enhanced_code": "Such as `4.7.1`; empty where there was none.",
             "error": "In words; empty where there was none.",
             "remote_mta": "The next hop; empty where none was reached.",
+            "tls": "What TLS was spoken with it, in words; empty where that is not known.",
             "is_maybe_delivered": "Whether the connection was lost after the final dot.",
             "notes": "A list of what else the transport told.",
             "duration_seconds": "Null when it is not known.",

@@ -226,6 +226,7 @@ class Attempter:
                 _settle_one(transaction, leased, result, outcomes)
                 for leased, result in zip(outcomes.members, outcomes.results, strict=True)
             ]
+            _note_tls(transaction, outcomes)
             if outcomes.prepared is not None and any(_is_deferred(attempt) for attempt in attempts):
                 outcomes.prepared.store(transaction)
             return attempts
@@ -260,6 +261,7 @@ class Attempter:
                 Ending(_settled(transaction, leased, result, outcomes), result, keep_for=period)
                 for leased, result, period in zip(outcomes.members, outcomes.results, keep_for, strict=True)
             ]
+            _note_tls(transaction, outcomes)
             return endings, end_attempts(transaction, endings)
 
         endings, lost = await write_persistently(self._store, end, key="queue")
@@ -350,6 +352,19 @@ def _settled(transaction: Transaction, leased: Leased, result: RecipientResult, 
         result=result,
     )
     return replace(leased, attempt=attempt)
+
+
+def _note_tls(transaction: Transaction, outcomes: Outcomes) -> None:
+    """Remember what the domain's hosts offer, for whoever writes there the next time; they share account and domain."""
+    tls = next((result.tls for result in outcomes.results if result.tls is not None), None)
+    if tls is not None and tls.is_of_domain:
+        entry = outcomes.members[0].entry
+        transaction.recipient_tls.note(
+            entry.account,
+            entry.forward_path.domain,
+            has_starttls=tls.is_offered,
+            has_requiretls=tls.has_requiretls,
+        )
 
 
 def _log_ending(ending: Ending, *, is_lost: bool) -> None:

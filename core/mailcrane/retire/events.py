@@ -66,6 +66,7 @@ def attempt_finished(entry: Entry, attempt: Attempt, due_at: datetime | None) ->
         "enhanced_code": "" if reply is None else reply.enhanced_status_code,
         "error": "" if result is None else result.error,
         "remote_mta": "" if result is None else result.remote_mta,
+        "tls": "" if result is None or result.tls is None else str(result.tls),
         "is_maybe_delivered": result is not None and result.is_maybe_delivered,
         "notes": [] if result is None else list(result.notes),
         "duration_seconds": None if attempt.duration is None else attempt.duration.total_seconds(),

@@ -15,6 +15,7 @@ from mailcrane.store.repository.idempotency import IdempotencyRepository
 from mailcrane.store.repository.outgoing import OutgoingRepository
 from mailcrane.store.repository.plugin_data import PluginDataRepository
 from mailcrane.store.repository.queue import QueueRepository
+from mailcrane.store.repository.recipient_tls import RecipientTLSRepository
 from mailcrane.store.repository.retired import RetiredRepository
 from mailcrane.store.repository.standing import StandingRepository
 from mailcrane.store.repository.suppressions import SuppressionsRepository
@@ -47,6 +48,7 @@ class Transaction:
         self.queue = QueueRepository(sql, self, accounts, self.content, self.hold_rules)
         self.standing = StandingRepository(sql, self)
         self.outgoing = OutgoingRepository(sql, self, accounts)
+        self.recipient_tls = RecipientTLSRepository(sql, self, accounts)
         self.retired = RetiredRepository(sql, accounts)
         self.suppressions = SuppressionsRepository(sql, self, accounts)
         self.events = EventsRepository(sql, self, accounts)

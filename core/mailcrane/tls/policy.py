@@ -45,6 +45,10 @@ class TLSPolicy(Struct, frozen=True):
         return self.mode is TLSMode.VERIFIED
 
 
+class PolicyUnknown(Exception):
+    """The policy for a host cannot be found out now; nothing is to be sent to it."""
+
+
 class TLSPolicyProvider(Protocol):
     """Knows the policies of domains for their mail exchangers."""
 
@@ -56,7 +60,7 @@ class TLSPolicyProvider(Protocol):
             host: The mail exchanger.
 
         Raises:
-            Exception: it cannot be found out now; the delivery is deferred.
+            PolicyUnknown: it cannot be found out now; the host is passed over, and the delivery deferred.
         """
         ...
 

@@ -9,7 +9,7 @@ import pytest
 from msgspec.structs import replace
 
 from mailcrane.api import Attempt, NotNow, Outcome, RecipientResult, Reply, TLSUse
-from mailcrane.api.tls import TLSMode, TLSPolicy
+from mailcrane.api.tls import PolicyUnknown, TLSMode, TLSPolicy
 from mailcrane.api.transport import LeftAlone
 from mailcrane.run.localserve import has_ipv6
 from mailcrane.testing import FakeResolver
@@ -276,18 +276,18 @@ async def test_plaintext_is_spoken_at_once_when_tls_does_not_work(tls_mx1: Any, 
 
 async def test_a_host_without_tls_is_noted(mx1: Any, open_direct_to: OpenTo) -> None:
     [result] = await (await open_direct_to(mx1)).deliver(make_delivery())
-    assert result.tls == TLSUse()
+    assert result.tls == TLSUse(is_of_domain=True)
 
 
 class Policies:
     """A provider that says the same of every host."""
 
-    def __init__(self, answer: TLSPolicy | Reply) -> None:
+    def __init__(self, answer: TLSPolicy | Reply | PolicyUnknown) -> None:
         self.answer = answer
-        self.asked: list[tuple[str, str]] = []
 
     async def policy(self, domain: str, host: str) -> TLSPolicy | Reply:
-        self.asked.append((domain, host))
+        if isinstance(self.answer, PolicyUnknown):
+            raise self.answer
         return self.answer
 
 
@@ -298,7 +298,7 @@ ENFORCED = TLSPolicy(TLSMode.VERIFIED, "mta-sts")
 def open_with(home: Home, opened: Opened) -> OpenTo:
     """Opens a transport with a provider of policies."""
 
-    async def open_it(peer: Any, answer: TLSPolicy | Reply) -> DirectTransport:
+    async def open_it(peer: Any, answer: TLSPolicy | Reply | PolicyUnknown) -> DirectTransport:
         return opened(await open_direct(DirectConfig(port=peer.port), replace(home, policies=Policies(answer))))
 
     return open_it
@@ -320,8 +320,18 @@ async def test_a_host_that_a_policy_excludes_is_not_connected_to(mx1: Any, open_
     assert mx1.lines == []
 
 
-async def test_tls_required_no_sets_a_policy_aside(tls_mx1: Any, open_with: OpenTo) -> None:
-    [result] = await (await open_with(tls_mx1, ENFORCED)).deliver(make_delivery(require_tls=False))
+async def test_a_policy_that_is_not_known_now_defers_unsent(mx1: Any, open_with: OpenTo) -> None:
+    [result] = await (await open_with(mx1, PolicyUnknown("no answer for _mta-sts"))).deliver(make_delivery())
+    assert result.outcome is Outcome.DEFERRED
+    assert result.error == "no answer for _mta-sts"
+    assert mx1.lines == []
+
+
+@pytest.mark.parametrize("policy", [ENFORCED, PolicyUnknown("no answer"), Reply.make(550, "5.7.10", "not named")])
+async def test_tls_required_no_sets_a_policy_aside(
+    tls_mx1: Any, open_with: OpenTo, policy: TLSPolicy | Reply | PolicyUnknown
+) -> None:
+    [result] = await (await open_with(tls_mx1, policy)).deliver(make_delivery(require_tls=False))
     assert result.outcome is Outcome.DELIVERED
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+import trio
+import trio.testing
 
 from mailcrane.api import Attempt, Outcome, RecipientResult
 from mailcrane.api.dns import MX, Answer, NotFound, RecordType, TemporaryFailure
@@ -183,6 +185,20 @@ async def test_a_family_without_an_answer_is_no_matter_when_the_other_has_addres
     resolver = OnlyIPv4Answers()
     resolver.add_host("mx.example", "192.0.2.1")
     assert await find_addresses(resolver, "mx.example", {4, 6}) == ("192.0.2.1",)
+
+
+async def test_a_family_that_is_slow_is_not_waited_for_when_the_other_has_addresses(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    class SlowIPv6(FakeResolver):
+        async def aaaa(self, name: str) -> Answer[str]:
+            await trio.sleep(30)
+            raise TemporaryFailure(name, RecordType.AAAA, "no answer")
+
+    resolver = SlowIPv6()
+    resolver.add_host("mx.example", "192.0.2.1")
+    assert await find_addresses(resolver, "mx.example", {4, 6}) == ("192.0.2.1",)
+    assert trio.current_time() == pytest.approx(5)
 
 
 async def test_a_host_without_addresses_is_named(resolver: FakeResolver) -> None:

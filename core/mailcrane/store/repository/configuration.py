@@ -108,6 +108,7 @@ class ConfigurationRepository:
             ("plugin_positions", "account_id"),
             ("folders", "id"),
             ("suppressions", "id"),
+            ("recipient_tls", "domain"),
             ("outgoing_counts", "started_at"),
             ("outgoing_recipients", "address"),
         ):

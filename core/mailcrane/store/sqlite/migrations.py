@@ -232,6 +232,16 @@ MIGRATIONS: Final = (
         # Accounts are stored with their limits from here on, which the release before takes for a mistake.
         is_compatible=False,
     ),
+    Migration(
+        7,
+        (
+            """CREATE TABLE recipient_tls (
+                account_id INTEGER NOT NULL, domain TEXT NOT NULL, has_starttls INTEGER NOT NULL,
+                has_requiretls INTEGER NOT NULL, changed_at INTEGER NOT NULL,
+                PRIMARY KEY (account_id, domain)) WITHOUT ROWID""",
+        ),
+        is_compatible=True,
+    ),
 )
 
 
