@@ -106,6 +106,10 @@ class Scheduler:
         """Return how many deliveries to a recipient domain are under way."""
         return self._places.under_way_to(domain)
 
+    def share_of(self, domain: str) -> int:
+        """Return how many deliveries to a recipient domain may be under way as things are."""
+        return self._places.share_of(domain)
+
     def blocked(self, domain: str) -> Blocked | None:
         """Return why a recipient domain is left alone; None when it is not."""
         return self._blocked.get(domain)

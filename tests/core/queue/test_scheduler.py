@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import msgspec
@@ -328,3 +328,22 @@ async def test_the_null_reverse_path_is_delivered(world: Any) -> None:
     await world.queue(reverse_path="")
     await world.run_for(seconds=1)
     assert world.transport.deliveries[0].reverse_path.is_null
+
+
+async def test_what_becomes_due_while_something_else_is_begun_is_begun_next(world: Any) -> None:
+    class LateClock:
+        """What the scheduler sees of the time after its unit: that took a second."""
+
+        def now(self) -> datetime:
+            at: datetime = world.clock.now() + timedelta(seconds=1)
+            return at
+
+    await world.queue("a@example.net")
+    await world.queue("b@example.com", due_at=world.clock.now() + timedelta(milliseconds=500))
+    scheduler = world.make_scheduler()
+    scheduler._clock = LateClock()
+    async with trio.open_nursery() as nursery:
+        await nursery.start(scheduler.run)
+        await trio.sleep(10)
+        nursery.cancel_scope.cancel()
+    assert world.transport.forward_paths == [("a@example.net",), ("b@example.com",)]
