@@ -12,8 +12,11 @@ from mailcrane.admin.hold_rules import AddHoldRule, add_hold_rule
 from mailcrane.admin.queue_changes import Schedule, SetHold, schedule, set_hold
 from mailcrane.admin.queue_filter import EntryFilter
 from mailcrane.admin.queue_why import DomainReport, WhyDomain, why_domain
+from mailcrane.model.address import Mailbox
 from mailcrane.model.reply import Reply
+from mailcrane.model.suppression import SuppressionOrigin
 from mailcrane.model.transport import NotNow
+from mailcrane.store.records import NewSuppression
 from mailcrane.testing import PASSWORD, RunningServer, server
 
 CONTENT = b"From: ann@here.example\r\nSubject: news\r\n\r\nHello.\r\n"
@@ -124,3 +127,27 @@ async def test_without_a_server_it_says_what_it_cannot_know(autojump_clock: trio
         report = await why_domain(administration, WhyDomain("there.example"))
     assert (report.is_running, report.blocked, report.deliveries, report.waiting) == (False, None, None, 1)
     assert report.reasons[0].startswith("no server runs, so nothing is attempted")
+
+
+async def test_no_place_is_free_for_more_deliveries(autojump_clock: trio.testing.MockClock) -> None:
+    async with server() as running:
+        running.transport.answer(*[3600.0] * 50)
+        await submit(running, *(f"{number}@there.example" for number in range(25)))
+        report = await why(running)
+    assert (report.due, report.deliveries) == (5, 20)
+    assert report.reasons[0].startswith("no place is free: 20 deliveries are under way, and the domain may have 20 now")
+
+
+async def test_recipients_on_the_suppression_list_are_told_of(autojump_clock: trio.testing.MockClock) -> None:
+    async with server() as running:
+        running.transport.answer(Reply.make(451, "4.7.1", "come back later"))
+        await submit(running, "a@there.example")
+        await running.store.write(
+            lambda tx: tx.suppressions.add(
+                NewSuppression("ann", Mailbox.parse("a@there.example"), "asked for it", SuppressionOrigin.MANUAL)
+            ),
+            key="queue",
+        )
+        report = await why(running)
+    assert report.suppressed == 1
+    assert report.reasons[-1].startswith("1 of 1 looked at is for a recipient on the suppression list")

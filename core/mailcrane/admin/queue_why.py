@@ -140,7 +140,7 @@ async def why_domain(administration: Administration, request: WhyDomain) -> Doma
         suppressed=suppressed,
         reasons=(),
     )
-    return replace(report, reasons=tuple(_reasons(report, administration, now)))
+    return replace(report, reasons=tuple(_reasons(report, administration, domain, now)))
 
 
 def _domain(text: str) -> str:
@@ -188,7 +188,7 @@ async def _routes(
     return tuple(sorted(routes, key=lambda route: (-route.count, route.transport)))
 
 
-def _reasons(report: DomainReport, administration: Administration, now: datetime) -> list[str]:
+def _reasons(report: DomainReport, administration: Administration, domain: str, now: datetime) -> list[str]:
     scheduler = administration.scheduler
     reasons = []
     if scheduler is None:
@@ -204,7 +204,7 @@ def _reasons(report: DomainReport, administration: Administration, now: datetime
             f"left alone until {_at(blocked.until)} at the latest, because of {blocked.next_hop}: {blocked.reason}"
         )
     if scheduler is not None and report.blocked is None and report.due:
-        reasons += _places(report, scheduler, administration)
+        reasons += _places(scheduler, domain)
     reasons += [
         f"{_many(one.count)} {_are(one.count)} held by {one.by}: `mailcrane queue unhold` releases"
         for one in report.held
@@ -248,13 +248,16 @@ def _reasons(report: DomainReport, administration: Administration, now: datetime
     return reasons
 
 
-def _places(report: DomainReport, scheduler: Scheduler, administration: Administration) -> list[str]:
-    config = administration.static.queue
-    if (report.deliveries or 0) >= config.concurrency_per_domain:
-        return [f"all {config.concurrency_per_domain} places of the domain are taken ([queue] concurrency_per_domain)"]
-    if scheduler.under_way >= config.concurrency:
-        return [f"all {config.concurrency} places are taken by deliveries to all domains ([queue] concurrency)"]
-    return []
+def _places(scheduler: Scheduler, domain: str) -> list[str]:
+    share, taken = scheduler.share_of(domain), scheduler.under_way_to(domain)
+    if taken < share:
+        return []
+    if not share:
+        return ["every place is taken by deliveries that are under way ([queue] concurrency)"]
+    return [
+        f"no place is free: {taken} deliveries are under way, and the domain may have {share} now"
+        " ([queue] concurrency_per_domain, its share of what is free, and what the next hop has taken before)"
+    ]
 
 
 def _many(count: int) -> str:

@@ -137,6 +137,12 @@ def _outgoing(kind: EventKind, data: dict[str, Any]) -> str:
     return text
 
 
+def _suppression(data: dict[str, Any]) -> str:
+    if data["change"] == "removed":
+        return f"{data['address']} taken off the suppression list by {data['by'] or data['origin']}"
+    return f"{data['address']} put on the suppression list by {data['by'] or 'the ' + data['origin']}: {data['reason']}"
+
+
 def _webhook_retired(data: dict[str, Any]) -> str:
     attempts = "1 attempt" if data["attempts"] == 1 else f"{data['attempts']} attempts"
     text = f"webhook call {data['call_id']} for {data['event']} to {data['url']}: "
@@ -176,5 +182,6 @@ _WORDS: dict[EventKind, Callable[[dict[str, Any]], str]] = {
     EventKind.ENTRY_CHANGED: _changed,
     EventKind.ATTEMPT_FINISHED: _attempted,
     EventKind.ENTRY_RETIRED: _retired,
+    EventKind.SUPPRESSION_CHANGED: _suppression,
     EventKind.WEBHOOK_RETIRED: _webhook_retired,
 }

@@ -58,13 +58,16 @@ class Places:
             begun: Deliveries to other domains that begin now and are not counted yet.
         """
         free = self._most - self._taken_in_all - begun
+        return min(max(0, free), max(0, self.share_of(domain, begun) - self._taken.get(domain, 0)))
+
+    def share_of(self, domain: str, begun: int = 0) -> int:
+        """Return how many deliveries to a domain may be under way as things are, those under way included."""
+        free = self._most - self._taken_in_all - begun
         if free <= 0:
             return 0
         most = min(self._most_per_domain, max(1, 2 * free * self._most_per_domain // self._most))
         limit = self._limits.get(domain)
-        if limit is not None:
-            most = min(most, limit.most)
-        return min(free, max(0, most - self._taken.get(domain, 0)))
+        return most if limit is None else min(most, limit.most)
 
     def take(self, domain: str) -> None:
         """Note that a delivery begins."""
