@@ -130,3 +130,18 @@ async def test_what_is_not_kept_has_its_events_left(autojump_clock: trio.testing
             await story(running, 99)
     assert (details.entry, details.attempts) == (None, ())
     assert told[-1] == "left the queue as delivered after 1 attempt, not kept"
+
+
+async def test_a_failure_is_told_with_the_suppression_and_the_notification_that_came_of_it(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async with server() as running:
+        running.transport.answer(Reply.make(550, "5.1.1", "no such user"))
+        await submit(running, "you@there.example")
+        await trio.sleep(10)
+        _, told = await story(running, 1)
+    assert "a notification for the sender is put into the folder Inbox" in told
+    assert (
+        "the application is told: failed: 550 5.1.1 no such user; the recipient is put on the suppression list" in told
+    )
+    assert any(text.startswith("you@there.example put on the suppression list by the queue: ") for text in told)

@@ -137,6 +137,10 @@ def _outgoing(kind: EventKind, data: dict[str, Any]) -> str:
     return text
 
 
+def _stored(data: dict[str, Any]) -> str:
+    return f"a notification for the sender is put into the folder {data['folder']}"
+
+
 def _suppression(data: dict[str, Any]) -> str:
     if data["change"] == "removed":
         return f"{data['address']} taken off the suppression list by {data['by'] or data['origin']}"
@@ -182,6 +186,7 @@ _WORDS: dict[EventKind, Callable[[dict[str, Any]], str]] = {
     EventKind.ENTRY_CHANGED: _changed,
     EventKind.ATTEMPT_FINISHED: _attempted,
     EventKind.ENTRY_RETIRED: _retired,
+    EventKind.MESSAGE_STORED: _stored,
     EventKind.SUPPRESSION_CHANGED: _suppression,
     EventKind.WEBHOOK_RETIRED: _webhook_retired,
 }

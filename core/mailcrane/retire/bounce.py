@@ -52,6 +52,7 @@ class Bounce(Struct, frozen=True):
         draft: What the store is to know of it.
         reverse_path: As in Return-Path.
         at: When it was composed.
+        entry_id: Of the entry that it tells of.
     """
 
     account: str
@@ -61,6 +62,7 @@ class Bounce(Struct, frozen=True):
     draft: ContentDraft
     reverse_path: str
     at: datetime
+    entry_id: int
 
 
 async def failure_bounce(
@@ -157,7 +159,7 @@ def place(transaction: Transaction, bounce: Bounce) -> list[NewEvent]:
         "size_octets": stored.size_octets,
         "reverse_path": bounce.reverse_path,
     }
-    return [NewEvent(bounce.account, EventKind.MESSAGE_STORED, 0, data)]
+    return [NewEvent(bounce.account, EventKind.MESSAGE_STORED, bounce.entry_id, data)]
 
 
 async def _bounce(
@@ -183,6 +185,7 @@ async def _bounce(
             destination,
             directory.hostname,
             now,
+            entry.id,
         )
     except (StoreFailed, StoreClosed):
         raise
@@ -192,7 +195,9 @@ async def _bounce(
         return None
 
 
-def _composed(status: DeliveryStatus, destination: LocalDestination, hostname: str, now: datetime) -> Bounce:
+def _composed(
+    status: DeliveryStatus, destination: LocalDestination, hostname: str, now: datetime, entry_id: int
+) -> Bounce:
     octets = compose_dsn(status, hostname=hostname, now=now)
     found = inspect(octets)
     author = ReversePath(Mailbox(POSTMASTER, hostname))
@@ -206,7 +211,7 @@ def _composed(status: DeliveryStatus, destination: LocalDestination, hostname: s
         found.structure.pack(),
     )
     COMPOSED.inc(str(status.action))
-    return Bounce(destination.account, destination.folder, octets, prefix, draft, str(author), now)
+    return Bounce(destination.account, destination.folder, octets, prefix, draft, str(author), now, entry_id)
 
 
 async def _header_of(store: Store, entry: Entry) -> tuple[bytes, datetime]:

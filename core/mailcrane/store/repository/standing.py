@@ -42,7 +42,7 @@ class StandingRepository:
         )
         held = self._sql.rows(
             "SELECT hold_rule, COUNT(*) FROM (SELECT hold_rule FROM entries WHERE is_held = 1 AND destination = ?"
-            " LIMIT ?) AS some GROUP BY hold_rule ORDER BY hold_rule",
+            " LIMIT ?) AS bounded GROUP BY hold_rule ORDER BY hold_rule",
             (domain, COUNT_LIMIT + 1),
         )
         return DomainStanding(
@@ -58,7 +58,7 @@ class StandingRepository:
 
     def _count(self, condition: str, domain: str, now: int) -> int:
         row = self._sql.row(
-            f"SELECT COUNT(*) FROM (SELECT 1 FROM entries WHERE destination = ? AND {condition} LIMIT ?) AS some",
+            f"SELECT COUNT(*) FROM (SELECT 1 FROM entries WHERE destination = ? AND {condition} LIMIT ?) AS bounded",
             (domain, now, COUNT_LIMIT + 1),
         )
         return 0 if row is None else int(row[0])
