@@ -20,6 +20,10 @@ from mailcrane.admin import (
     queue_why,
     server,
     suppressions,
+    webhook_replay,
+    webhook_secrets,
+    webhook_trial,
+    webhooks,
 )
 from mailcrane.admin.administration import Administration
 from mailcrane.admin.errors import AdminError
@@ -106,6 +110,61 @@ SUPPRESSION_IMPORT = Operation(
     suppressions.SuppressionsImported,
     suppressions.import_suppressions,
 )
+WEBHOOK_CALL_LIST = Operation("webhook_call_list", webhooks.ListCalls, webhooks.CallList, webhooks.list_calls)
+WEBHOOK_CALL_SHOW = Operation("webhook_call_show", webhooks.ShowCall, webhooks.CallDetails, webhooks.show_call)
+WEBHOOK_CALL_CANCEL = Operation(
+    "webhook_call_cancel", webhooks.CancelCalls, webhooks.CallsChanged, webhooks.cancel_calls
+)
+WEBHOOK_CALL_SCHEDULE = Operation(
+    "webhook_call_schedule", webhooks.ScheduleCalls, webhooks.CallsChanged, webhooks.schedule_calls
+)
+WEBHOOK_CALL_RETIRED_LIST = Operation(
+    "webhook_call_retired_list", webhooks.ListRetiredCalls, webhooks.RetiredCallList, webhooks.list_retired_calls
+)
+WEBHOOK_DEAD_FORGET = Operation(
+    "webhook_dead_forget", webhooks.ForgetDeadCalls, webhooks.CallsChanged, webhooks.forget_dead_calls
+)
+WEBHOOK_DISABLED_LIST = Operation(
+    "webhook_disabled_list",
+    webhooks.ListDisabledWebhooks,
+    webhooks.DisabledWebhookList,
+    webhooks.list_disabled_webhooks,
+)
+WEBHOOK_ENABLE = Operation("webhook_enable", webhooks.EnableWebhook, webhooks.WebhooksEnabled, webhooks.enable_webhook)
+WEBHOOK_REPLAY_CALLS = Operation(
+    "webhook_replay_calls",
+    webhook_replay.ReplayCalls,
+    webhook_replay.Replayed,
+    webhook_replay.replay_calls,
+    needs_server=True,
+)
+WEBHOOK_REPLAY_EVENTS = Operation(
+    "webhook_replay_events",
+    webhook_replay.ReplayEvents,
+    webhook_replay.Replayed,
+    webhook_replay.replay_events,
+    needs_server=True,
+)
+WEBHOOK_REPLAY_RANGE = Operation(
+    "webhook_replay_range",
+    webhook_replay.ReplayRange,
+    webhook_replay.RangeReplayed,
+    webhook_replay.replay_range,
+    needs_server=True,
+)
+WEBHOOK_TRY = Operation("webhook_try", webhook_trial.TryWebhook, webhook_trial.Tried, webhook_trial.try_webhook)
+WEBHOOK_SECRET_ROTATE = Operation(
+    "webhook_secret_rotate", webhook_secrets.RotateSecret, webhook_secrets.SecretRotated, webhook_secrets.rotate_secret
+)
+WEBHOOK_SECRET_LIST = Operation(
+    "webhook_secret_list", webhook_secrets.ListSecrets, webhook_secrets.SecretList, webhook_secrets.list_secrets
+)
+WEBHOOK_SECRET_REMOVE = Operation(
+    "webhook_secret_remove",
+    webhook_secrets.RemoveSecrets,
+    webhook_secrets.SecretsRemoved,
+    webhook_secrets.remove_secrets,
+)
 CONFIG_EXPORT = Operation(
     "config_export", configuration.ExportConfiguration, configuration.Exported, configuration.export_configuration
 )
@@ -155,6 +214,21 @@ OPERATIONS: dict[str, Operation[Any, Any]] = {
         SUPPRESSION_ADD,
         SUPPRESSION_REMOVE,
         SUPPRESSION_IMPORT,
+        WEBHOOK_CALL_LIST,
+        WEBHOOK_CALL_SHOW,
+        WEBHOOK_CALL_CANCEL,
+        WEBHOOK_CALL_SCHEDULE,
+        WEBHOOK_CALL_RETIRED_LIST,
+        WEBHOOK_DEAD_FORGET,
+        WEBHOOK_DISABLED_LIST,
+        WEBHOOK_ENABLE,
+        WEBHOOK_REPLAY_CALLS,
+        WEBHOOK_REPLAY_EVENTS,
+        WEBHOOK_REPLAY_RANGE,
+        WEBHOOK_TRY,
+        WEBHOOK_SECRET_ROTATE,
+        WEBHOOK_SECRET_LIST,
+        WEBHOOK_SECRET_REMOVE,
         CONFIG_EXPORT,
         CONFIG_DIFF,
         CONFIG_APPLY,

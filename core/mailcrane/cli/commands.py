@@ -32,7 +32,36 @@ QUEUE = {
     "drop": ("mailcrane.cli.queue_changes:drop", "Drop entries: only the application is told."),
     "retired": ("mailcrane.cli.commands:retired", "See what left the queue."),
     "suppress": ("mailcrane.cli.commands:suppress", "See and change to whom accounts send nothing."),
+    "webhook": ("mailcrane.cli.commands:queue_webhook", "See and change webhook calls."),
     "holdrules": ("mailcrane.cli.commands:holdrules", "Hold what is added to the queue, by rules."),
+}
+
+QUEUE_WEBHOOK = {
+    "list": ("mailcrane.cli.webhook:list_", "List webhook calls that are queued."),
+    "show": ("mailcrane.cli.webhook:show", "Show a webhook call with its attempts and payload."),
+    "cancel": ("mailcrane.cli.webhook:cancel", "Cancel queued webhook calls."),
+    "schedule": ("mailcrane.cli.webhook:schedule", "Move the next attempt of webhook calls."),
+    "retired": ("mailcrane.cli.commands:queue_webhook_retired", "See webhook calls that ended."),
+    "dead": ("mailcrane.cli.webhook:dead", "List webhook calls that were given up."),
+    "replay": ("mailcrane.cli.webhook_replay:replay", "Post events to webhooks once more."),
+    "test": ("mailcrane.cli.webhook_replay:test", "Post a made-up payload to a URL."),
+    "disabled": ("mailcrane.cli.webhook:disabled", "List webhooks that their receivers disabled."),
+    "enable": ("mailcrane.cli.webhook:enable", "Post to a webhook again that its receiver disabled."),
+}
+
+QUEUE_WEBHOOK_RETIRED = {
+    "list": ("mailcrane.cli.webhook:retired_list", "List webhook calls that ended."),
+    "show": ("mailcrane.cli.webhook:show", "Show a webhook call with its attempts and payload."),
+}
+
+WEBHOOK = {
+    "secret": ("mailcrane.cli.commands:webhook_secret", "Change the secrets that webhook calls are signed with."),
+}
+
+WEBHOOK_SECRET = {
+    "rotate": ("mailcrane.cli.webhook_secret:rotate", "Sign with a new secret, and with the old one for a while."),
+    "list": ("mailcrane.cli.webhook_secret:list_", "List the secrets that sign."),
+    "remove": ("mailcrane.cli.webhook_secret:remove", "Sign no longer with a secret."),
 }
 
 HOLDRULES = {
@@ -82,6 +111,7 @@ TOP = {
     "account": ("mailcrane.cli.commands:account", "Add and list accounts."),
     "password": ("mailcrane.cli.account:password", "Set the password of an account."),
     "domain": ("mailcrane.cli.commands:domain", "Add and list domains."),
+    "webhook": ("mailcrane.cli.commands:webhook", "Set up webhooks."),
     "plugins": ("mailcrane.cli.commands:plugins", "See and check plugins."),
     "sendmail": ("mailcrane.cli.sendmail.command:sendmail", "Submit a message from standard input."),
     # Of a shipped plugin: only its name is known here.
@@ -115,6 +145,22 @@ holdrules = LazyGroup("holdrules", lazy=HOLDRULES, short_help=QUEUE["holdrules"]
 suppress = LazyGroup("suppress", lazy=SUPPRESS, short_help=QUEUE["suppress"][1], help=QUEUE["suppress"][1])
 retired = LazyGroup("retired", lazy=RETIRED, short_help=QUEUE["retired"][1], help=QUEUE["retired"][1])
 queue = LazyGroup("queue", lazy=QUEUE, short_help=TOP["queue"][1], help=TOP["queue"][1])
+queue_webhook = LazyGroup(
+    "webhook",
+    lazy=QUEUE_WEBHOOK,
+    short_help=QUEUE["webhook"][1],
+    help="See and change webhook calls: those that are queued, those that ended, those that were given up.",
+)
+queue_webhook_retired = LazyGroup(
+    "retired", lazy=QUEUE_WEBHOOK_RETIRED, short_help=QUEUE_WEBHOOK["retired"][1], help="See webhook calls that ended."
+)
+webhook = LazyGroup("webhook", lazy=WEBHOOK, short_help=TOP["webhook"][1], help="Set up webhooks.")
+webhook_secret = LazyGroup(
+    "secret",
+    lazy=WEBHOOK_SECRET,
+    short_help=WEBHOOK["secret"][1],
+    help="Change the secrets that webhook calls are signed with (Standard Webhooks).",
+)
 account = LazyGroup("account", lazy=ACCOUNT, short_help=TOP["account"][1], help="Add and list accounts.")
 domain = LazyGroup("domain", lazy=DOMAIN, short_help=TOP["domain"][1], help="Add and list domains.")
 plugins = LazyGroup("plugins", lazy=PLUGINS, short_help=TOP["plugins"][1], help="See and check plugins.")
