@@ -82,7 +82,7 @@ async def test_the_examples_that_are_run_in_a_thread_run() -> None:
     threaded = [name for name, plugin in EXAMPLES.items() if not _is_async(plugin, name)]
     for name in threaded:
         await ask(EXAMPLES[name], name)
-    assert threaded == ["register_transport_types", "register_http_apps", "event_recorded"]
+    assert threaded == ["register_transport_types", "register_http_apps", "register_event_types", "event_recorded"]
 
 
 def test_the_page_is_up_to_date() -> None:

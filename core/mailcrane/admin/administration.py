@@ -17,12 +17,13 @@ from mailcrane.config.convert import ConfigError
 from mailcrane.config.directory import Directory
 from mailcrane.config.rows import Configuration, DKIMKey
 from mailcrane.config.static import StaticConfig
-from mailcrane.config.validate import dkim_key_path, validate
+from mailcrane.config.validate import account_path, dkim_key_path, validate
 from mailcrane.message.dkim_keys import KeyUnusable, check_private_key
-from mailcrane.model.event import EventKind, NewEvent
+from mailcrane.model.event import EventKind, NewEvent, is_plugin_kind
 from mailcrane.observe.health import HealthReport
 from mailcrane.observe.log import get_log
 from mailcrane.plugin.caller import Hooks
+from mailcrane.plugin.events import registered_event_types
 from mailcrane.plugin.notify import Notifier
 from mailcrane.queue.scheduler import Scheduler
 from mailcrane.store.errors import VersionChanged
@@ -147,11 +148,27 @@ class Administration:
 
     def _edited(self, edit: Edit, old: Configuration) -> Configuration:
         new = validate(edit(old), transports=self.static.transports)
+        self._check_event_names(new)
         known = set(old.dkim_keys)
         for key in new.dkim_keys:
             if key not in known:
                 _check_key(key)
         return new
+
+    def _check_event_names(self, new: Configuration) -> None:
+        """Refuse names of events that no plugin has, where the plugins are known: in a running server."""
+        if self.hooks is None:
+            return
+        known = registered_event_types(self.hooks)
+        for account in new.accounts:
+            webhook = account.outgoing_webhook
+            for index, name in enumerate(() if webhook is None else webhook.events):
+                if is_plugin_kind(name) and name not in known:
+                    raise ConfigError(
+                        f"{account_path(account.name)}.outgoing_webhook.events[{index}]",
+                        f'no plugin that is enabled has the event "{name}"',
+                        f"There are {', '.join(sorted(known))}" if known else "No plugin adds events",
+                    )
 
     async def _write(
         self,

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from mailcrane.model.event import OUTGOING_EVENT_KINDS as OUTGOING_EVENT_KINDS
     from mailcrane.model.event import Event as Event
     from mailcrane.model.event import EventKind as EventKind
+    from mailcrane.model.event import EventType as EventType
     from mailcrane.model.event import NewEvent as NewEvent
     from mailcrane.model.idempotency import Claim as Claim
     from mailcrane.model.idempotency import ClaimLost as ClaimLost
@@ -130,7 +131,7 @@ else:
                 "RouteChoice",
                 "TLSUse",
             ),
-            "mailcrane.model.event": ("Event", "EventKind", "NewEvent", "OUTGOING_EVENT_KINDS"),
+            "mailcrane.model.event": ("Event", "EventKind", "EventType", "NewEvent", "OUTGOING_EVENT_KINDS"),
             "mailcrane.model.idempotency": (
                 "Claim",
                 "ClaimLost",

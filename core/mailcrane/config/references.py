@@ -5,17 +5,37 @@ Neither can be checked alone, and each may change without the other. A server st
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 from mailcrane.config.convert import ConfigError, join_key
 from mailcrane.config.rows import Configuration, Route
 from mailcrane.config.static import StaticConfig
 from mailcrane.config.validate import account_path, domain_path
+from mailcrane.model.event import OUTGOING_EVENT_KINDS
 
 
-def dangling(static: StaticConfig, configuration: Configuration) -> tuple[str, ...]:
-    """Return what is named and does not exist, one text each, with the key path and what to change."""
-    return tuple(str(error) for error in _dangling(static, configuration))
+def dangling(
+    static: StaticConfig, configuration: Configuration, *, event_types: Collection[str] = ()
+) -> tuple[str, ...]:
+    """Return what is named and does not exist, one text each, with the key path and what to change.
+
+    Args:
+        event_types: Names of the kinds of events that plugins add.
+    """
+    found = (*_dangling(static, configuration), *_unknown_events(configuration, event_types))
+    return tuple(str(error) for error in found)
+
+
+def _unknown_events(configuration: Configuration, event_types: Collection[str]) -> Iterator[ConfigError]:
+    for account in configuration.accounts:
+        webhook = account.outgoing_webhook
+        for index, name in enumerate(() if webhook is None else webhook.events):
+            if name not in OUTGOING_EVENT_KINDS and name not in event_types:
+                yield ConfigError(
+                    f"{account_path(account.name)}.outgoing_webhook.events[{index}]",
+                    f'no plugin has the event "{name}"',
+                    "Enable the plugin, or remove the name with `mailcrane config apply`",
+                )
 
 
 def _dangling(static: StaticConfig, configuration: Configuration) -> Iterator[ConfigError]:

@@ -33,6 +33,9 @@ _KEEP_ALIVE_SECONDS = 5.0
 _CONNECT_SECONDS = 10.0
 _MAX_ADDRESSES = 4
 _DRAINED_OCTETS = 16384
+_MAX_UNSENT_OCTETS = 65536
+# A connection that was used so lately is not asked whether it is still there: the request would be sent again.
+_SURE_SECONDS = 0.5
 # A connection kept alive may be closed by the server at any moment; a second one may be as old as the first.
 _MAX_TRIES = 3
 # What is outside of ASCII or not allowed in a request target is percent-encoded; what is encoded stays.
@@ -335,16 +338,30 @@ class _NetworkStream(httpcore.AsyncNetworkStream):
     def __init__(self, stream: trio.abc.Stream, tls: ClientTLS) -> None:
         self._stream = stream
         self._tls = tls
+        self._unsent = bytearray()
+        self._used_at = trio.current_time()
 
     async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: ASYNC109 - httpcore's
+        await self._flush()
         try:
             return bytes(await self._stream.receive_some(max_bytes))
         except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
             raise httpcore.ReadError(_words(error)) from None
 
     async def write(self, buffer: bytes, timeout: float | None = None) -> None:  # noqa: ASYNC109 - httpcore's
+        # httpcore writes header and body apart; together they are one packet, and half the work on both sides.
+        self._unsent += buffer
+        if len(self._unsent) >= _MAX_UNSENT_OCTETS:
+            await self._flush()
+
+    async def _flush(self) -> None:
+        self._used_at = trio.current_time()
+        if not self._unsent:
+            return
+        octets = bytes(self._unsent)
+        self._unsent.clear()
         try:
-            await self._stream.send_all(buffer)
+            await self._stream.send_all(octets)
         except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
             raise httpcore.WriteError(_words(error)) from None
 
@@ -369,7 +386,7 @@ class _NetworkStream(httpcore.AsyncNetworkStream):
         return _NetworkStream(stream, self._tls)
 
     def get_extra_info(self, info: str) -> Any:
-        if info == "is_readable":
+        if info == "is_readable" and trio.current_time() - self._used_at > _SURE_SECONDS:
             # Something to read on an idle connection is its end.
             inner = self._stream.transport_stream if isinstance(self._stream, TLSStream) else self._stream
             return isinstance(inner, trio.SocketStream) and inner.socket.is_readable()

@@ -183,6 +183,12 @@ def render() -> str:
             parts += [f"## {kind}", description.told_when, _table(description)]
     parts += ["## What applications are told", "These become webhooks, and have all the same keys.", _kinds()]
     parts.append(_table(EVENT_KINDS[EventKind.DELIVERED]))
+    parts += [
+        "## Events of plugins",
+        "A plugin may add kinds of its own, named `<plugin>.<name>`, with the hook `register_event_types`, and record "
+        "them with `context.events`. They have the keys above, of the entry that they are about, and `data`, which is "
+        "the plugin's. A webhook is told of them only where its `events` name them, with `Data` as its last field.",
+    ]
     return "\n\n".join(parts) + "\n"
 
 

@@ -23,6 +23,7 @@ from mailcrane.model.delivery import (
     RetryPlan,
     RouteChoice,
 )
+from mailcrane.model.event import EventType
 from mailcrane.model.message import HeaderField
 from mailcrane.model.receive import (
     Assessment,
@@ -233,6 +234,7 @@ class Hooks:
 
     register_transport_types: Register[TransportType]
     register_http_apps: Register[HTTPApp]
+    register_event_types: Register[EventType]
 
     accept_connection: Decide[Reply]
     authenticate: Decide[Identity | Reply]

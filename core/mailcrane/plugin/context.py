@@ -9,12 +9,14 @@ import trio
 
 from mailcrane.dns.answer import Resolver
 from mailcrane.model.clock import Clock, SystemClock
+from mailcrane.model.event import EventService
 from mailcrane.model.idempotency import IdempotencyService
 from mailcrane.model.submission import LoginService, SubmissionService
 from mailcrane.model.suppression import SuppressionService
 from mailcrane.observe.log import Log, get_log
 from mailcrane.plugin.call import PluginTasks
 from mailcrane.plugin.data import PluginData, PluginDataStore
+from mailcrane.plugin.events import PluginEvents
 
 if TYPE_CHECKING:
     from mailcrane.http.client import GuardedClient
@@ -48,6 +50,7 @@ class PluginServices:
         submissions: SubmissionService | None = None,
         logins: LoginService | None = None,
         suppressions: SuppressionService | None = None,
+        events: EventService | None = None,
         resolver: Resolver | None = None,
         idempotency: IdempotencyService | None = None,
         is_local_domain: Callable[[str], bool] | None = None,
@@ -60,6 +63,7 @@ class PluginServices:
         self.logins = logins
         self.suppressions = suppressions
         self.resolver = resolver
+        self.events = events
         self.idempotency = idempotency
         self.is_local_domain = is_local_domain
 
@@ -71,12 +75,14 @@ class PluginContext:
         name: Of the plugin, as in ``[plugins] enabled``.
         log: Its own log, ``mailcrane.plugins.NAME``.
         data: Its own key-value store.
+        events: Records events of its own kinds, which `register_event_types` names.
     """
 
     def __init__(self, name: str, services: PluginServices, tasks: PluginTasks) -> None:
         self.name = name
         self.log: Log = get_log(f"mailcrane.plugins.{name}")
         self.data = PluginData(name, self._data_store)
+        self.events = PluginEvents(name, self._event_service)
         self._services = services
         self._tasks = tasks
 
@@ -126,6 +132,9 @@ class PluginContext:
             allow_networks: Networks that an administrator allows all the same, as CIDR.
         """
         return _there(self._services.http, self.name, "http_client")(allow_networks=allow_networks)
+
+    def _event_service(self) -> EventService:
+        return _there(self._services.events, self.name, "events")
 
     def _data_store(self) -> PluginDataStore:
         return _there(self._services.data, self.name, "data")

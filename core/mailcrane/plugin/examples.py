@@ -24,7 +24,7 @@ from mailcrane.model.delivery import (
     RetryPlan,
     RouteChoice,
 )
-from mailcrane.model.event import Event
+from mailcrane.model.event import Event, EventType
 from mailcrane.model.message import Content, HeaderField
 from mailcrane.model.receive import (
     Assessment,
@@ -84,6 +84,20 @@ class StatusPage(Plugin):
     @hookimpl
     def register_http_apps(self) -> Sequence[HTTPApp]:
         return [HTTPApp("status", "/status/", lambda: status)]
+
+
+class TellsOfLargeMessages(Plugin):
+    name = "large"
+
+    @hookimpl
+    def register_event_types(self) -> Sequence[EventType]:
+        return [EventType("large.queued", "A message of more than 10 MB was queued.")]
+
+    @hookimpl
+    async def message_queued(self, event: Event) -> None:
+        if event.data["size_octets"] > 10_000_000:
+            octets = {"size_octets": event.data["size_octets"]}
+            await self.context.events.record("queued", entry_id=event.entry_id, data=octets)
 
 
 class NoSundays(Plugin):

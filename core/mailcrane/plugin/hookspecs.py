@@ -22,7 +22,7 @@ from mailcrane.model.delivery import (
     RetryPlan,
     RouteChoice,
 )
-from mailcrane.model.event import Event
+from mailcrane.model.event import Event, EventType, is_plugin_kind
 from mailcrane.model.message import Content, HeaderField
 from mailcrane.model.receive import (
     Assessment,
@@ -65,6 +65,10 @@ def _judgement(answer: Judgement) -> str:
     return ""
 
 
+def _event_type(answer: EventType) -> str:
+    return "" if is_plugin_kind(answer.name) else f"{answer.name!r} is not <plugin>.<name>"
+
+
 def _due_at(answer: RetryPlan) -> str:
     return "due_at has no time zone" if answer.due_at is not None and answer.due_at.tzinfo is None else ""
 
@@ -99,6 +103,23 @@ def register_http_apps() -> Sequence[HTTPApp] | None:
     """Return ASGI applications, each with the service name that listeners enable and a default path.
 
     A service name that two plugins register is refused at start.
+    """
+
+
+@hook(
+    Kind.REGISTER,
+    stage="start",
+    unit="server start",
+    on_failure=OnFailure.REFUSE_START,
+    answers=(EventType, list, tuple),
+    named_by="name",
+    check=_event_type,
+)
+def register_event_types() -> Sequence[EventType] | None:
+    """Return the kinds of events that the plugin records with ``context.events``, each named ``<plugin>.<name>``.
+
+    They are in the feeds and timelines that the events of the core are in, and are posted to the webhooks whose
+    ``events`` name them. A name that does not begin with the plugin's own is refused at start.
     """
 
 

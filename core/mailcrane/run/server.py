@@ -29,6 +29,7 @@ from mailcrane.observe.health import Health, HealthReport, State
 from mailcrane.observe.log import get_log
 from mailcrane.plugin.context import PluginServices
 from mailcrane.plugin.data import StoredPluginData
+from mailcrane.plugin.events import registered_event_types
 from mailcrane.plugin.health import PluginState
 from mailcrane.plugin.host import PluginHost
 from mailcrane.plugin.notify import Notifier
@@ -36,6 +37,7 @@ from mailcrane.queue.scheduler import Scheduler
 from mailcrane.receive.idempotency import IdempotencyKeys
 from mailcrane.receive.incoming import IncomingReceiver
 from mailcrane.receive.submission import SubmissionReceiver
+from mailcrane.retire.recording import PluginEventRecorder
 from mailcrane.retire.suppression import SuppressionLists
 from mailcrane.run import listeners
 from mailcrane.run.catcher import Catcher
@@ -105,8 +107,9 @@ class Server:
         self.clock = clock
         self.health = Health(clock)
         self._directory = Directory(configuration, hostname=static.hostname)
-        self._look_for_what_is_named()
         hooks = host.hooks
+        self._event_types = registered_event_types(hooks)
+        self._look_for_what_is_named()
         self.logins = Logins(
             hooks, store, self.directory, server_secret=server_secret, hostname=static.hostname, is_inline=is_inline
         )
@@ -121,6 +124,7 @@ class Server:
         services.suppressions = SuppressionLists(store)
         services.http = self.http_client
         services.is_local_domain = lambda domain: self.directory().is_local_domain(domain)
+        services.events = PluginEventRecorder(store, self._event_types)
         if services.resolver is None:
             services.resolver = make_resolver(static.dns)
         session_services = SessionServices(
@@ -277,7 +281,7 @@ class Server:
                 nursery.cancel_scope.cancel()
 
     def _look_for_what_is_named(self) -> None:
-        problems = dangling(self.static, self._directory.configuration)
+        problems = dangling(self.static, self._directory.configuration, event_types=self._event_types)
         if problems or self.health.get("configuration") is not None:
             self.health.set("configuration", State.DEGRADED if problems else State.OK, "; ".join(problems))
 

@@ -43,6 +43,24 @@ def made_arguments(hook: str) -> dict[str, Any]:
     return {name: _made(name, hook) for name in spec.arguments}
 
 
+class HeldEvents:
+    """Takes events that a plugin records, and keeps them.
+
+    Attributes:
+        recorded: In order.
+    """
+
+    def __init__(self) -> None:
+        self.recorded: list[Event] = []
+
+    async def record(self, kind: str, *, account: str, entry_id: int, data: dict[str, Any]) -> Event:
+        """Keep an event."""
+        number = len(self.recorded) + 1
+        event = Event(f"evt_1_{number}", account, number, EventKind(kind), START, entry_id, data)
+        self.recorded.append(event)
+        return event
+
+
 def plugin_services(
     *,
     hostname: str = "localhost",
@@ -55,6 +73,7 @@ def plugin_services(
         hostname=hostname,
         clock=clock,
         data=HeldPluginData() if data is None else data,
+        events=HeldEvents(),
         resolver=FakeResolver() if resolver is None else resolver,
         is_local_domain=lambda domain: domain == hostname,
     )

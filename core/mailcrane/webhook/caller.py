@@ -15,11 +15,10 @@ import trio
 from mailcrane.config.static import WebhooksConfig
 from mailcrane.http.client import HTTPClientError
 from mailcrane.model.clock import Clock
-from mailcrane.model.webhook import CallResult
+from mailcrane.model.webhook import CallResult, WebhookCall
 from mailcrane.observe import metrics
 from mailcrane.observe.log import get_log
 from mailcrane.store.errors import StoreClosed, StoreError, StoreFailed, UnknownAccount
-from mailcrane.store.persistence import write_persistently
 from mailcrane.store.records import LeasedCall, Worker
 from mailcrane.store.store import Store
 from mailcrane.store.transaction import Transaction
@@ -36,7 +35,8 @@ from mailcrane.webhook.attempt import (
 )
 from mailcrane.webhook.ending import DirectorySource, earlier_calls, end_call, retention
 from mailcrane.webhook.schedule import next_due_at
-from mailcrane.webhook.slots import Slots
+from mailcrane.webhook.settling import Settler
+from mailcrane.webhook.slots import SLOW_LANE_FACTOR, Slots
 from mailcrane.webhook.targets import with_present_secrets
 
 log = get_log(__name__)
@@ -91,6 +91,10 @@ class WebhookCaller:
         # What is under way, by call id.
         self._held: dict[int, LeasedCall] = {}
         self._slots = Slots(config.concurrency, config.concurrency_per_url)
+        self._settler = Settler(store, key=TOPIC)
+        self._in_slots: set[int] = set()
+        # Those in both lanes, and as many whose results are being committed.
+        self._most_held = 2 * (1 + SLOW_LANE_FACTOR) * config.concurrency
         # The last call that was begun for an entry and URL, until it is done: a newer one waits for it.
         self._last: dict[tuple[int, str], trio.Event] = {}
 
@@ -119,6 +123,7 @@ class WebhookCaller:
         await self._store.write(lambda transaction: transaction.webhooks.release_boots(self._worker), key=TOPIC)
         task_status.started()
         async with trio.open_nursery() as calls:
+            calls.start_soon(self._settler.run)
             with self._stopping:
                 await self._loop(calls)
             with trio.move_on_after(stop_seconds):
@@ -149,7 +154,7 @@ class WebhookCaller:
 
     async def _start_due(self, calls: trio.Nursery) -> float:
         """Start what is due and fits; returns the seconds until something may be due next."""
-        while self._slots.free(trio.current_time()) > 0:
+        while self._slots.free(trio.current_time()) > 0 and len(self._held) < self._most_held:
             if not await self._start_some(calls):
                 return min(await self._until_due(), self._until_slots_change())
         return self._until_slots_change()
@@ -206,7 +211,6 @@ class WebhookCaller:
     async def _call(self, leased: LeasedCall, predecessor: trio.Event | None, done: trio.Event) -> None:
         call = with_present_secrets(leased.call, self._directory(), self._clock.now())
         leased = msgspec.structs.replace(leased, call=call)
-        is_answered = False
         try:
             if predecessor is not None:
                 # A call of the same message that was superseded may still be under way.
@@ -214,7 +218,8 @@ class WebhookCaller:
                 if await self._store.read(lambda transaction: transaction.webhooks.get(call.id)) is None:
                     return
             result = await self._attempt(leased)
-            is_answered = bool(result.code)
+            # Its slot is free while the result is committed.
+            self._end_slot(call, is_answered=bool(result.code))
             await self._settle(leased, result)
         except (StoreFailed, StoreClosed):
             raise
@@ -222,7 +227,7 @@ class WebhookCaller:
             # The top of an attempt. The call is made again when its lease ends.
             log.exception("a webhook call ended with an error", call=call.id)
         finally:
-            self._let_go(leased, done, is_answered=is_answered)
+            self._let_go(leased, done)
 
     async def _attempt(self, leased: LeasedCall) -> CallResult:
         call = leased.call
@@ -270,7 +275,7 @@ class WebhookCaller:
             return end_call(transaction, leased, result, keep=keep, is_gone=ending is Ending.GONE)
 
         try:
-            is_settled = await write_persistently(self._store, settle, key=TOPIC)
+            is_settled = await self._settler.settle(settle)
         except UnknownAccount:
             log.info("an account was removed while its webhook was called", call=call.id)
             return
@@ -290,6 +295,7 @@ class WebhookCaller:
         """Note a call that begins; returns the end of the call it has to wait for, and its own end."""
         call = leased.call
         self._held[call.id] = leased
+        self._in_slots.add(call.id)
         self._slots.begin(call.id, call.target.url, trio.current_time())
         done = trio.Event()
         if not call.entry_id:
@@ -299,10 +305,16 @@ class WebhookCaller:
         self._last[key] = done
         return predecessor, done
 
-    def _let_go(self, leased: LeasedCall, done: trio.Event, *, is_answered: bool) -> None:
+    def _end_slot(self, call: WebhookCall, *, is_answered: bool) -> None:
+        if call.id in self._in_slots:
+            self._in_slots.remove(call.id)
+            self._slots.end(call.id, trio.current_time(), is_answered=is_answered)
+            self._store.wakeups.wake(TOPIC)
+
+    def _let_go(self, leased: LeasedCall, done: trio.Event) -> None:
         call = leased.call
         del self._held[call.id]
-        self._slots.end(call.id, trio.current_time(), is_answered=is_answered)
+        self._end_slot(call, is_answered=False)
         done.set()
         key = (call.entry_id, call.target.url)
         if self._last.get(key) is done:
