@@ -10,9 +10,11 @@ import pytest
 import standardwebhooks
 
 from mailcrane.model.event import EventKind
-from mailcrane.model.webhook import WebhookCall, WebhookFields, WebhookTarget
+from mailcrane.model.webhook import CallResult, WebhookCall, WebhookFields, WebhookTarget
 from mailcrane.testing.clock import START
 from mailcrane.testing.hooks import made_event
+from mailcrane.webhook.attempt import metric_label
+from mailcrane.webhook.examples import EXAMPLES
 from mailcrane.webhook.payload import (
     encode_payload,
     format_instant,
@@ -173,3 +175,14 @@ def test_a_shorter_first_wait_makes_all_of_them_shorter() -> None:
 def test_payloads_are_json() -> None:
     text = encode_payload(make_payload(made_event(), queued_at=START))
     assert json.loads(text)["Event"] == "delivered"
+
+
+@pytest.mark.parametrize(("code", "label"), [(200, "200"), (404, "404"), (599, "5xx"), (299, "2xx"), (0, "error")])
+def test_results_are_counted_by_registered_codes_and_classes_of_others(code: int, label: str) -> None:
+    assert metric_label(CallResult(START, timedelta(0), code == 200, code)) == label
+
+
+def test_the_examples_have_the_fields_of_the_wire_in_its_order() -> None:
+    wire = list(make_payload(made_event(), queued_at=START))
+    for name in ("outgoing-delivered", "outgoing-dsn-failed"):
+        assert list(EXAMPLES[name]) == wire
