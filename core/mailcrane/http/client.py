@@ -2,18 +2,18 @@
 
 A name is resolved once and the address that was checked is the one that is connected to, so that an answer which
 changes in between leads nowhere. There are no redirects, no proxies from the environment, no cookies, no
-decompression; a response and the whole time are bounded. httpcore speaks HTTP/1.1 and keeps connections; ours are
-the network below it, TLS, and the limits.
+decompression; a response and the whole time are bounded. httpcore speaks HTTP/1.1; ours are the network below it, TLS,
+the connections that are kept, and the limits.
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import ipaddress
 import math
 import ssl
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from contextvars import ContextVar
 from typing import Any
 from urllib.parse import quote, urlsplit
 
@@ -22,20 +22,17 @@ import trio
 from msgspec import Struct
 
 from mailcrane.http.guard import AddressGuard, IPAddress
+from mailcrane.http.pool import ConnectionPool
 from mailcrane.model.address import AddressError, parse_domain
 from mailcrane.tls.context import ClientTLS
-from mailcrane.tls.stream import TLSStream
 
 Resolve = Callable[[str], Awaitable[Sequence[str]]]
 Connect = Callable[[str, int], Awaitable[trio.abc.Stream]]
 
-_KEEP_ALIVE_SECONDS = 5.0
 _CONNECT_SECONDS = 10.0
 _MAX_ADDRESSES = 4
 _DRAINED_OCTETS = 16384
 _MAX_UNSENT_OCTETS = 65536
-# A connection that was used so lately is not asked whether it is still there: the request would be sent again.
-_SURE_SECONDS = 0.5
 # A connection kept alive may be closed by the server at any moment; a second one may be as old as the first.
 _MAX_TRIES = 3
 # What is outside of ASCII or not allowed in a request target is percent-encoded; what is encoded stays.
@@ -119,16 +116,9 @@ class GuardedClient:
             tls: None verifies certificates with the system's CAs.
             max_connections: More requests than that wait for each other.
         """
-        self._pool = httpcore.AsyncConnectionPool(
-            # httpcore wants one and sets ALPN on it; the TLS is ours.
-            ssl_context=ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT),
-            network_backend=_Network(
-                AddressGuard(allow_networks), resolve or resolve_by_system, connect or _connect, tls or ClientTLS()
-            ),
-            max_connections=max_connections,
-            max_keepalive_connections=max_connections,
-            keepalive_expiry=_KEEP_ALIVE_SECONDS,
-        )
+        guard = AddressGuard(allow_networks)
+        network = _Network(guard, resolve or resolve_by_system, connect or _connect, tls or ClientTLS())
+        self._pool = ConnectionPool(network, max_connections=max_connections)
 
     async def post(
         self,
@@ -192,20 +182,19 @@ class GuardedClient:
         self, method: str, target: httpcore.URL, headers: list[tuple[bytes, bytes]], body: bytes, wanted: _Wanted
     ) -> HTTPResponse:
         tries = 0
+        request = httpcore.Request(method, target, headers=headers, content=body)
         while True:
             tries += 1
-            _is_fresh.set(False)
-            try:
-                response = await self._pool.handle_async_request(
-                    httpcore.Request(method, target, headers=headers, content=body)
-                )
-            except httpcore.LocalProtocolError as error:
-                raise URLRefused(f"not a valid request: {error}") from None
-            except (httpcore.NetworkError, httpcore.RemoteProtocolError) as error:
-                if tries < _MAX_TRIES and not _is_fresh.get():
-                    continue
-                raise ResponseFailed(_words(error)) from None
-            return await _read(response, wanted)
+            async with self._pool.lend(target) as lent:
+                try:
+                    response = await lent.connection.handle_async_request(request)
+                except httpcore.LocalProtocolError as error:
+                    raise URLRefused(f"not a valid request: {error}") from None
+                except (httpcore.NetworkError, httpcore.RemoteProtocolError) as error:
+                    if tries < _MAX_TRIES and not lent.is_fresh:
+                        continue
+                    raise ResponseFailed(_words(error)) from None
+                return await _read(response, wanted)
 
 
 async def resolve_by_system(host: str) -> list[str]:
@@ -219,6 +208,7 @@ async def resolve_by_system(host: str) -> list[str]:
     return list(dict.fromkeys(str(entry[4][0]) for entry in found))
 
 
+@functools.lru_cache(maxsize=1024)
 def parse_url(url: str) -> tuple[httpcore.URL, bytes]:
     """Return the parts of a URL as they travel, and the value of ``Host``.
 
@@ -280,10 +270,6 @@ def _chunks(response: httpcore.Response) -> Any:
     return aiter(stream)
 
 
-# Whether the connection of the request that this task makes was opened for it.
-_is_fresh: ContextVar[bool] = ContextVar("_is_fresh", default=False)
-
-
 class _Network(httpcore.AsyncNetworkBackend):
     """Opens connections for httpcore, to addresses that may be reached."""
 
@@ -301,7 +287,6 @@ class _Network(httpcore.AsyncNetworkBackend):
         local_address: str | None = None,
         socket_options: Iterable[Any] | None = None,
     ) -> httpcore.AsyncNetworkStream:
-        _is_fresh.set(True)
         problem = ""
         for address in (await self._addresses(host))[:_MAX_ADDRESSES]:
             with trio.move_on_after(_CONNECT_SECONDS) as scope:
@@ -339,10 +324,11 @@ class _NetworkStream(httpcore.AsyncNetworkStream):
         self._stream = stream
         self._tls = tls
         self._unsent = bytearray()
-        self._used_at = trio.current_time()
 
     async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: ASYNC109 - httpcore's
-        await self._flush()
+        # A server may refuse without reading everything; what it says then is to be read.
+        with contextlib.suppress(httpcore.WriteError):
+            await self._flush()
         try:
             return bytes(await self._stream.receive_some(max_bytes))
         except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
@@ -355,7 +341,6 @@ class _NetworkStream(httpcore.AsyncNetworkStream):
             await self._flush()
 
     async def _flush(self) -> None:
-        self._used_at = trio.current_time()
         if not self._unsent:
             return
         octets = bytes(self._unsent)
@@ -386,10 +371,6 @@ class _NetworkStream(httpcore.AsyncNetworkStream):
         return _NetworkStream(stream, self._tls)
 
     def get_extra_info(self, info: str) -> Any:
-        if info == "is_readable" and trio.current_time() - self._used_at > _SURE_SECONDS:
-            # Something to read on an idle connection is its end.
-            inner = self._stream.transport_stream if isinstance(self._stream, TLSStream) else self._stream
-            return isinstance(inner, trio.SocketStream) and inner.socket.is_readable()
         return None
 
 

@@ -53,6 +53,7 @@ from mailcrane.transport.registry import open_transports
 from mailcrane.webhook.attempt import HTTPPoster
 from mailcrane.webhook.caller import WebhookCaller
 from mailcrane.webhook.dispatcher import Dispatcher
+from mailcrane.webhook.slots import most_calls
 from mailcrane.webhook.trouble import watch_trouble
 
 log = get_log(__name__)
@@ -239,7 +240,10 @@ class Server:
             worker = self._worker
             await self._idempotency.free_dead()
             if poster is None:
-                client = self.http_client()
+                client = GuardedClient(
+                    allow_networks=self.static.webhooks.allow_networks,
+                    max_connections=most_calls(self.static.webhooks.concurrency),
+                )
                 stack.push_async_callback(client.aclose)
                 poster = client
             self._poster = poster

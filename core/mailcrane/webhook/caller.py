@@ -36,7 +36,7 @@ from mailcrane.webhook.attempt import (
 from mailcrane.webhook.ending import DirectorySource, earlier_calls, end_call, retention
 from mailcrane.webhook.schedule import next_due_at
 from mailcrane.webhook.settling import Settler
-from mailcrane.webhook.slots import SLOW_LANE_FACTOR, Slots
+from mailcrane.webhook.slots import Slots, most_calls
 from mailcrane.webhook.targets import with_present_secrets
 
 log = get_log(__name__)
@@ -94,7 +94,7 @@ class WebhookCaller:
         self._settler = Settler(store, key=TOPIC)
         self._in_slots: set[int] = set()
         # Those in both lanes, and as many whose results are being committed.
-        self._most_held = 2 * (1 + SLOW_LANE_FACTOR) * config.concurrency
+        self._most_held = 2 * most_calls(config.concurrency)
         # The last call that was begun for an entry and URL, until it is done: a newer one waits for it.
         self._last: dict[tuple[int, str], trio.Event] = {}
 

@@ -26,6 +26,11 @@ _RESERVED_PART = 8
 _MAX_REMEMBERED = 10_000
 
 
+def most_calls(concurrency: int) -> int:
+    """Return how many calls there are at once at most, in both lanes."""
+    return concurrency * (1 + SLOW_LANE_FACTOR)
+
+
 class Slots:
     """Counts the calls that are under way.
 

@@ -267,6 +267,41 @@ async def test_what_is_more_than_wanted_but_not_much_does_not_cost_the_connectio
     await client.aclose()
 
 
+async def test_a_connection_that_was_idle_for_long_is_closed_and_not_used_again(
+    peer: Peer, autojump_clock: trio.testing.MockClock
+) -> None:
+    peer.handler = answer_all
+    client = peer.client()
+    for pause in (0, 4, 6):
+        await trio.sleep(pause)
+        await client.post("http://hook.example/", headers={}, body=b"x")
+    assert len(peer.connected) == 2
+    await client.aclose()
+
+
+async def test_more_requests_than_connections_wait_for_each_other(
+    peer: Peer, autojump_clock: trio.testing.MockClock
+) -> None:
+    async def answer_late(peer: Peer, stream: trio.abc.Stream) -> None:
+        await peer.read_request(stream)
+        await trio.sleep(10)
+        await stream.send_all(OK)
+
+    peer.handler = answer_late
+    client = GuardedClient(resolve=peer.resolve, connect=peer.connect, max_connections=2)
+    start = trio.current_time()
+    async with trio.open_nursery() as nursery:
+        for number in range(4):
+            nursery.start_soon(_post, client, f"http://hook-{number}.example/")
+    assert trio.current_time() - start == 20
+    assert len(peer.connected) == 4
+    await client.aclose()
+
+
+async def _post(client: GuardedClient, url: str) -> None:
+    assert (await client.post(url, headers={}, body=b"x")).status == 200
+
+
 async def test_a_dropped_keep_alive_connection_is_replaced(peer: Peer) -> None:
     async def answer_once(peer: Peer, stream: trio.abc.Stream) -> None:
         await peer.read_request(stream)
