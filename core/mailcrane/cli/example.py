@@ -81,49 +81,25 @@ class StampsPlugin(Plugin):
 '''
 
 
-def _outgoing_delivered() -> str:
-    return _outgoing("delivered", None)
+def _payload(name: str) -> str:
+    from mailcrane.webhook.examples import EXAMPLES as PAYLOADS  # noqa: PLC0415 - so that help imports little
 
-
-def _outgoing_dsn_failed() -> str:
-    from mailcrane.model.delivery import RecipientResult  # noqa: PLC0415 - so that help imports little
-    from mailcrane.model.reply import Reply  # noqa: PLC0415
-
-    reply = Reply.make(550, "5.1.1", "No such user here")
-    return _outgoing("failed", RecipientResult.from_reply(reply), is_dsn=True)
-
-
-def _outgoing(kind: str, result: object, *, is_dsn: bool = False) -> str:
-    """Make a payload as the code of webhooks does, of a made-up entry."""
-    from mailcrane.model.delivery import RecipientResult  # noqa: PLC0415
-    from mailcrane.model.event import Event, EventKind  # noqa: PLC0415
-    from mailcrane.retire.events import outgoing_data  # noqa: PLC0415
-    from mailcrane.testing.clock import START  # noqa: PLC0415
-    from mailcrane.testing.values import made_entry  # noqa: PLC0415
-    from mailcrane.webhook.payload import encode_payload, make_payload  # noqa: PLC0415
-
-    entry = made_entry(
-        id=101,
-        message_id="<QnxzgulZK51utga6agH_rg@mail.example.org>",
-        subject="Your order has been sent",
-        from_id="MDEyMzQ1Njc4OWFiY2RlZg",
-        extra={"order": "1701"},
-    )
-    told = result if isinstance(result, RecipientResult) else None
-    data = outgoing_data(entry, told, is_dsn=is_dsn, is_suppressing=is_dsn)
-    event = Event("evt_1_1", "me", 1, EventKind(kind), START, entry.id, data)
-    return json.dumps(json.loads(encode_payload(make_payload(event, queued_at=START))), indent=2) + "\n"
+    return json.dumps(PAYLOADS[name], indent=2, ensure_ascii=False) + "\n"
 
 
 EXAMPLES: Final[Mapping[str, tuple[str, Callable[[], str]]]] = {
     "transport": ("A transport of mailcrane.toml.", lambda: TRANSPORT),
     "route": ("Routes, which choose a transport.", lambda: ROUTE),
     "plugin": ("A whole plugin.", lambda: PLUGIN),
-    "webhook-outgoing-delivered": ("What is posted when a message was delivered.", _outgoing_delivered),
+    "webhook-outgoing-delivered": (
+        "What is posted when a message was delivered.",
+        lambda: _payload("outgoing-delivered"),
+    ),
     "webhook-outgoing-dsn-failed": (
         "What is posted when a notification says that a message cannot be delivered.",
-        _outgoing_dsn_failed,
+        lambda: _payload("outgoing-dsn-failed"),
     ),
+    "webhook-incoming-basic": ("What is posted when a message came in.", lambda: _payload("incoming-basic")),
 }
 """Name to one line for people, and what makes the text."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-_AT = "2026-03-04T05:06:07.891234Z"
+_AT = "2026-01-01T12:00:00Z"
 
 EXAMPLES: dict[str, dict[str, Any]] = {
     "outgoing-delivered": {
@@ -32,8 +32,8 @@ EXAMPLES: dict[str, dict[str, Any]] = {
         "MessageID": "<QnxzgulZK51utga6agH_rg@mail.example>",
         "Subject": "Your order has been sent",
         "WebhookQueued": _AT,
-        "SMTPCode": 554,
-        "SMTPEnhancedCode": "5.4.0",
+        "SMTPCode": 550,
+        "SMTPEnhancedCode": "5.1.1",
         "Error": "",
         "Extra": {"order": "1701"},
     },
@@ -48,7 +48,7 @@ EXAMPLES: dict[str, dict[str, Any]] = {
         "MessageID": "<V6f8Un0b1XnUBjTa9hyTvg@remote.example>",
         "InReplyTo": "<QnxzgulZK51utga6agH_rg@mail.example>",
         "References": ["<QnxzgulZK51utga6agH_rg@mail.example>"],
-        "Date": "2026-03-04T06:06:05+01:00",
+        "Date": "2026-01-01T12:59:58+01:00",
         "Text": "When does it arrive?\n",
         "HTML": "",
         "Structure": {

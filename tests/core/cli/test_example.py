@@ -70,3 +70,7 @@ def test_payloads_are_made_as_webhooks_are(name: str, event: str, is_dsn: bool, 
     )
     assert payload["Extra"] == {"order": "1701"}
     assert datetime.fromisoformat(payload["WebhookQueued"]) == START
+
+
+def test_the_payload_of_a_message_that_came_in_has_what_the_server_knows_of_it() -> None:
+    assert json.loads(show("webhook-incoming-basic"))["Meta"]["MailboxName"] == "Inbox"
