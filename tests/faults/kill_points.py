@@ -79,6 +79,7 @@ _KEYS: Final = "mailcrane.receive.idempotency:IdempotencyKeys"
 _SCHEDULER: Final = "mailcrane.queue.scheduler:Scheduler"
 _ATTEMPTER: Final = "mailcrane.queue.attempt:Attempter"
 _CALLER: Final = "mailcrane.webhook.caller:WebhookCaller"
+_SETTLER: Final = "mailcrane.webhook.settling:Settler"
 _DISPATCH: Final = "mailcrane.webhook.dispatcher:Dispatcher.dispatch_pending"
 _FEED: Final = "mailcrane.plugin.notify:_Feed"
 _STAGED: Final = "mailcrane.store.content:StagedContent"
@@ -168,7 +169,7 @@ POINTS: Final = (
         counts=_has_result,
         hits=(1, 3, 7),
     ),
-    Point("webhook call settled", f"{_CALLER}._settle", f"{_CALLER}._settle.<locals>.settle"),
+    Point("webhook call settled", f"{_SETTLER}._commit", f"{_SETTLER}._commit.<locals>.unit"),
     Point(
         "plugin begins at the present",
         f"{_FEED}.begin",
@@ -213,6 +214,11 @@ WRITES_OFF_THE_WAY: Final = {
     "mailcrane.run.messages:Messages._delete_all": "an application's test, of a development server",
     "mailcrane.run.serve:localserve.when_bound": "the rows of a new development server",
     "mailcrane.webhook.dispatcher:Dispatcher.replay": "an operator's command",
+    "mailcrane.admin.webhook_replay:replay_calls": "an operator's command",
+    "mailcrane.admin.webhooks:_change": "an operator's change",
+    "mailcrane.admin.webhooks:forget_dead_calls": "an operator's change",
+    "mailcrane.admin.webhooks:enable_webhook": "an operator's change",
+    "mailcrane.retire.recording:PluginEventRecorder.record": "a plugin's own",
     "mailcrane.plugin.data:StoredPluginData.set": "a plugin's own",
     "mailcrane.plugin.data:StoredPluginData.delete": "a plugin's own",
     "mailcrane.plugin.notify:_Feed.replay": "an operator's command",
