@@ -18,6 +18,7 @@ import trio.testing
 from mailcrane.http.app import HTTPApp, Scope, Send, respond
 from mailcrane.http.app import Receive as ReceiveMessage
 from mailcrane.model.delivery import RouteChoice
+from mailcrane.model.event import EventType
 from mailcrane.model.transport import TransportType
 from mailcrane.plugin import implementation
 from mailcrane.plugin.base import NoConfig, Plugin
@@ -42,6 +43,7 @@ async def made_app(scope: Scope, receive: ReceiveMessage, send: Send) -> None:
 GOOD: dict[str, Any] = {
     "register_transport_types": [TransportType("made", NoConfig, open_made)],
     "register_http_apps": [HTTPApp("made", "/made/", lambda: made_app)],
+    "register_event_types": [EventType("made.made", "Made up.")],
 }
 
 CONFIG = """
@@ -90,8 +92,13 @@ def test_every_hook_that_is_asked_at_start_is_in_the_table() -> None:
         assert "refused at start" in (inspect.getdoc(spec.function) or "")
 
 
+def _name(hook: str) -> str:
+    # Events are named after their plugin.
+    return "made" if hook == "register_event_types" else f"plugin-{hook}"
+
+
 async def test_what_is_registered_is_there(autojump_clock: trio.testing.MockClock) -> None:
-    plugins = [registering(hook, partial(list, answer), f"plugin-{hook}") for hook, answer in GOOD.items()]
+    plugins = [registering(hook, partial(list, answer), _name(hook)) for hook, answer in GOOD.items()]
     async with Stage("select_route", RouteChoice("made")).run(*plugins, config=CONFIG) as running:
         answer = await running.request("GET", "/elsewhere/")
     assert (answer.status, answer.body) == (200, b"made up")
@@ -143,8 +150,9 @@ async def test_a_name_that_two_plugins_register_is_refused_at_start(
     hook: str, autojump_clock: trio.testing.MockClock
 ) -> None:
     plugins = [registering(hook, lambda: GOOD[hook], name) for name in ("one", "two")]
+    name = "made.made" if hook == "register_event_types" else "made"
     answer = str(await refused_start(*plugins))
-    assert answer.startswith(f"plugin 'two': {hook}: 'made' is registered by plugin 'one' already; ")
+    assert answer.startswith(f"plugin 'two': {hook}: {name!r} is registered by plugin 'one' already; ")
 
 
 SHIELDED = """
