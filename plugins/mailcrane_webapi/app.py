@@ -28,7 +28,7 @@ _JSON = b"application/json; charset=utf-8"
 _CHALLENGE = ((b"www-authenticate", b"Basic realm=webapi"),)
 # What is read of the body of a call that is refused, so that the client sees why.
 _DRAIN_OCTETS = 256 * 1024
-# Calls with files in temporary files, which are composed in memory.
+# Calls whose JSON is large: it is held decoded. Files beside it are not held.
 _MAX_LARGE_CALLS = 2
 
 
@@ -143,7 +143,7 @@ class WebAPI:
             key = idempotency_key(scope)
             if not form.request:
                 raise APIError("protocol", 'missing or empty form field "request"')
-            if form.is_large:
+            if form.has_large_request:
                 async with self._large_calls:
                     return await self._answer(method, scope, identity, form, key)
             return await self._answer(method, scope, identity, form, key)

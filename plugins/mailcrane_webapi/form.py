@@ -81,15 +81,8 @@ class UploadedFile:
             self._memory = bytearray()
         self._file.write(octets)
 
-    def read(self) -> bytes:
-        """Return all octets."""
-        if self._file is None:
-            return bytes(self._memory)
-        self._file.seek(0)
-        return self._file.read()
-
     def pieces(self, octets: int) -> Iterator[bytes]:
-        """Yield the content in pieces of at most so many octets."""
+        """Yield the content in pieces of so many octets; the last may be shorter. One reader at a time."""
         if self._file is None:
             for offset in range(0, len(self._memory), octets):
                 yield bytes(self._memory[offset : offset + octets])
@@ -124,9 +117,14 @@ class Form:
         self.files: list[UploadedFile] = []
 
     @property
+    def has_large_request(self) -> bool:
+        """Whether the request itself holds much, such as files in base64."""
+        return len(self.request) > _LARGE_OCTETS
+
+    @property
     def is_large(self) -> bool:
         """Whether working on it should leave the loop."""
-        return len(self.request) > _LARGE_OCTETS or any(not file.is_in_memory for file in self.files)
+        return self.has_large_request or any(not file.is_in_memory for file in self.files)
 
     def files_of(self, field: str) -> list[UploadedFile]:
         """The files of one form field."""

@@ -111,7 +111,11 @@ class Sender:
             identity=identity,
             reverse_path=ReversePath(envelope.author.mailbox),
             forward_paths=tuple(recipient.mailbox for recipient in envelope.recipients),
-            content=_content(composition),
+            content=(
+                BytesContent(composition.octets)
+                if composition.size_octets <= _CHUNK_OCTETS
+                else _ComposedContent(composition, self._context)
+            ),
             received_at=now,
             extra={name: value or "" for name, value in (request.extra or {}).items()},
             require_tls=request.require_tls,
@@ -196,46 +200,25 @@ class _Envelope:
         self.recipients = (*to, *cc, *bcc)
 
 
-class _ChunkedContent:
-    """A large composed message, which is never joined."""
+class _ComposedContent:
+    """A large message, composed while it is read; its files are never held whole."""
 
-    def __init__(self, composition: Composition) -> None:
-        self._chunks = composition.chunks
-        self._size = composition.size_octets
+    def __init__(self, composition: Composition, context: PluginContext) -> None:
+        self._composition = composition
+        self._context = context
 
     @property
     def size_octets(self) -> int:
-        return self._size
+        return self._composition.size_octets
 
     @property
     def header(self) -> bytes:
-        octets = b""
-        for chunk in self._chunks:
-            octets += chunk
-            end = octets.find(b"\r\n\r\n")
-            if end >= 0:
-                return octets[: end + 2]
-        return octets
+        return self._composition.header[:-2]
 
     async def chunks(self) -> AsyncIterator[bytes]:
-        waiting: list[bytes] = []
-        size = 0
-        for chunk in self._chunks:
-            for offset in range(0, len(chunk), _CHUNK_OCTETS):
-                piece = chunk[offset : offset + _CHUNK_OCTETS]
-                if size + len(piece) > _CHUNK_OCTETS:
-                    yield b"".join(waiting)
-                    waiting, size = [], 0
-                waiting.append(piece)
-                size += len(piece)
-        if waiting:
-            yield b"".join(waiting)
-
-
-def _content(composition: Composition) -> BytesContent | _ChunkedContent:
-    return (
-        BytesContent(composition.octets) if composition.size_octets <= _CHUNK_OCTETS else _ChunkedContent(composition)
-    )
+        chunks = self._composition.chunks(_CHUNK_OCTETS)
+        while chunk := await self._context.run_in_thread(next, chunks, b""):
+            yield chunk
 
 
 def _parse(addresses: Addresses, place: str) -> tuple[NamedMailbox, ...]:
@@ -268,7 +251,7 @@ def _files(files: Files, form: Form, field: str) -> tuple[DraftFile, ...]:
         for file in files or ()
         if file is not None
     ]
-    from_form = [DraftFile(file.read(), file.name, file.content_type, file.content_id) for file in form.files_of(field)]
+    from_form = [DraftFile(file, file.name, file.content_type, file.content_id) for file in form.files_of(field)]
     return (*from_json, *from_form)
 
 

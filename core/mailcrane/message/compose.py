@@ -5,6 +5,7 @@ Nothing is signed here and no trace field is added.
 
 from __future__ import annotations
 
+import itertools
 import re
 import secrets
 from collections.abc import Callable, Iterator, Sequence
@@ -17,10 +18,10 @@ from mailcrane.message import fields_out
 from mailcrane.message.addresses import NamedMailbox
 from mailcrane.message.date import format_date
 from mailcrane.message.draft import CompositionError, Draft, DraftFile
-from mailcrane.message.encoding import encode_base64, encode_quoted_printable
+from mailcrane.message.encoding import base64_size, encode_base64, encode_quoted_printable, pieces_of
 from mailcrane.message.header import HeaderError
 from mailcrane.message.mime_fields import parse_media_type
-from mailcrane.message.sniff import sniff
+from mailcrane.message.sniff import MAX_SNIFFED_OCTETS, sniff
 from mailcrane.message.trace import new_message_id
 
 _MAX_LINE_OCTETS = 76
@@ -32,30 +33,44 @@ _USER_AGENT_NAMES = frozenset({"user-agent", "x-mailer"})
 
 
 class Composition(Struct, frozen=True):
-    """A composed message.
+    """A composed message, whose body is written when it is asked for.
 
     Attributes:
-        chunks: Its octets in order, cut anywhere; together at most a third longer than the files they carry.
+        header: Up to and with the empty line.
+        write_body: Yields the octets of the body in order, cut anywhere; files are read while it does.
         message_id: With its angle brackets.
-        size_octets: Length of all chunks.
+        size_octets: Length of header and body.
         needs_smtputf8: Whether header fields are not ASCII.
     """
 
-    chunks: tuple[bytes, ...]
+    header: bytes
+    write_body: Callable[[], Iterator[bytes]]
     message_id: str
     size_octets: int
     needs_smtputf8: bool
 
+    def chunks(self, size: int) -> Iterator[bytes]:
+        """Yield the whole message in chunks of at most so many octets; reads files, so it may block."""
+        held = bytearray()
+        for piece in itertools.chain((self.header,), self.write_body()):
+            held += piece
+            while len(held) >= size:
+                yield bytes(held[:size])
+                del held[:size]
+        if held:
+            yield bytes(held)
+
     @property
     def octets(self) -> bytes:
         """The whole message."""
-        return b"".join(self.chunks)
+        return b"".join((self.header, *self.write_body()))
 
 
 class _Body(Struct, frozen=True):
-    """One part: its header fields, and how its octets are made."""
+    """One part: its header fields, and how its octets are made, and how many they are."""
 
     fields: tuple[tuple[str, str], ...]
+    size_octets: int
     write: Callable[[], Iterator[bytes]]
 
 
@@ -83,8 +98,9 @@ def compose(draft: Draft, *, hostname: str, now: datetime) -> Composition:
         lines.append((header.name, fields_out.verbatim(header.name, header.value, is_utf8=is_utf8)))
     if not any(header.name.lower() in _USER_AGENT_NAMES for header in draft.headers):
         lines.append(("User-Agent", f"mailcrane/{mailcrane.__version__}"))
-    chunks = (_header([*lines, *root.fields]), *root.write())
-    return Composition(chunks, message_id, sum(map(len, chunks)), not chunks[0].isascii() or is_utf8)
+    header_octets = _header([*lines, *root.fields])
+    size_octets = len(header_octets) + root.size_octets
+    return Composition(header_octets, root.write, message_id, size_octets, not header_octets.isascii() or is_utf8)
 
 
 def bcc_field(recipients: Sequence[NamedMailbox], *, is_utf8: bool = False) -> bytes:
@@ -137,16 +153,19 @@ def _multipart(subtype: str, parts: Sequence[_Body]) -> _Body:
     # "=_" can stand neither in base64 nor in quoted-printable; the rest no one can guess.
     boundary = "=_" + secrets.token_hex(16)
 
+    heads = [f"--{boundary}\r\n".encode() + _header(part.fields) for part in parts]
+    end = f"--{boundary}--\r\n".encode()
+
     def write() -> Iterator[bytes]:
-        for part in parts:
-            yield f"--{boundary}\r\n".encode()
-            yield _header(part.fields)
+        for head, part in zip(heads, parts, strict=True):
+            yield head
             yield from part.write()
             yield b"\r\n"
-        yield f"--{boundary}--\r\n".encode()
+        yield end
 
+    size_octets = sum(len(head) + part.size_octets + 2 for head, part in zip(heads, parts, strict=True)) + len(end)
     content_type = fields_out.parameters("Content-Type", f"multipart/{subtype}", (f'boundary="{boundary}"',))
-    return _Body((("Content-Type", content_type),), write)
+    return _Body((("Content-Type", content_type),), size_octets, write)
 
 
 def _text(subtype: str, text: str, *, is_utf8: bool) -> _Body:
@@ -164,11 +183,11 @@ def _text(subtype: str, text: str, *, is_utf8: bool) -> _Body:
         ("Content-Type", f"text/{subtype}; charset={'us-ascii' if is_ascii else 'utf-8'}"),
         ("Content-Transfer-Encoding", encoding),
     )
-    return _Body(fields, lambda: iter((octets,)))
+    return _Body(fields, len(octets), lambda: iter((octets,)))
 
 
 def _file(disposition: str, file: DraftFile, *, is_utf8: bool) -> _Body:
-    content_type = file.content_type or sniff(file.octets)
+    content_type = file.content_type or sniff(next(pieces_of(file.octets, MAX_SNIFFED_OCTETS), b""))
     # What is not recognised is written as application/octet-stream: without a type it would be read as text.
     fields = [("Content-Type", content_type), ("Content-Transfer-Encoding", "base64")]
     name = fields_out.parameter("filename", file.name, is_utf8=is_utf8)
@@ -176,7 +195,8 @@ def _file(disposition: str, file: DraftFile, *, is_utf8: bool) -> _Body:
     if file.content_id:
         has_brackets = file.content_id.startswith("<") and file.content_id.endswith(">")
         fields.append(("Content-ID", file.content_id if has_brackets else f"<{file.content_id}>"))
-    return _Body(tuple(fields), lambda: encode_base64(file.octets))
+    size_octets = len(file.octets) if isinstance(file.octets, bytes) else file.octets.size_octets
+    return _Body(tuple(fields), base64_size(size_octets), lambda: encode_base64(file.octets))
 
 
 def _header(fields: Sequence[tuple[str, str]]) -> bytes:

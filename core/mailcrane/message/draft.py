@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import datetime
+from typing import Protocol
 
 from msgspec import Struct
 
@@ -10,17 +12,30 @@ from mailcrane.message.addresses import NamedMailbox
 from mailcrane.model.message import HeaderField
 
 
+class OctetSource(Protocol):
+    """Octets that need not be held in memory, such as a temporary file."""
+
+    @property
+    def size_octets(self) -> int:
+        """How many there are."""
+        ...
+
+    def pieces(self, octets: int) -> Iterator[bytes]:
+        """Yield all from the start, in pieces of exactly so many; the last may be shorter. One reader at a time."""
+        ...
+
+
 class DraftFile(Struct, frozen=True):
     """A file that travels with a message.
 
     Attributes:
-        octets: Its content.
+        octets: Its content; a source is read while the message is written.
         name: As people read it; may be empty.
         content_type: Empty means: found out from the octets.
         content_id: With or without angle brackets; empty for none.
     """
 
-    octets: bytes
+    octets: bytes | OctetSource
     name: str = ""
     content_type: str = ""
     content_id: str = ""

@@ -5,14 +5,28 @@ from __future__ import annotations
 import binascii
 from collections.abc import Iterator
 
+from mailcrane.message.draft import OctetSource
+
 _LINE_OCTETS = 57  # become 76 characters
 _BLOCK_OCTETS = _LINE_OCTETS * 3000
 
 
-def encode_base64(octets: bytes) -> Iterator[bytes]:
+def pieces_of(octets: bytes | OctetSource, size: int) -> Iterator[bytes]:
+    """Yield octets in pieces of so many; the last may be shorter."""
+    if not isinstance(octets, bytes):
+        return octets.pieces(size)
+    return (octets[offset : offset + size] for offset in range(0, len(octets), size))
+
+
+def base64_size(size_octets: int) -> int:
+    """Return how many octets `encode_base64` makes of so many."""
+    return 4 * -(-size_octets // 3) + 2 * -(-size_octets // _LINE_OCTETS)
+
+
+def encode_base64(octets: bytes | OctetSource) -> Iterator[bytes]:
     """Yield base64 in lines of 76 characters that end in CRLF, in pieces of about 230 KB."""
-    for offset in range(0, len(octets), _BLOCK_OCTETS):
-        encoded = binascii.b2a_base64(octets[offset : offset + _BLOCK_OCTETS], newline=False)
+    for piece in pieces_of(octets, _BLOCK_OCTETS):
+        encoded = binascii.b2a_base64(piece, newline=False)
         lines = [encoded[at : at + 76] for at in range(0, len(encoded), 76)]
         lines.append(b"")
         yield b"\r\n".join(lines)

@@ -4,6 +4,7 @@ import email
 import email.header
 import email.policy
 import email.utils
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from email.message import EmailMessage
 
@@ -202,8 +203,26 @@ def test_files_come_back_with_name_type_and_octets() -> None:
 
 def test_a_large_file_is_composed_in_pieces() -> None:
     composition = _compose(attached_files=(DraftFile(b"x" * 1_000_000, "big"),))
-    assert max(map(len, composition.chunks)) < 300_000
-    assert composition.size_octets == len(composition.octets)
+    chunks = list(composition.chunks(100_000))
+    assert {len(chunk) for chunk in chunks[:-1]} == {100_000}
+    assert b"".join(chunks) == composition.octets
+
+
+@pytest.mark.parametrize("size", [0, 1, 2, 3, 56, 57, 58, 171_000, 171_001, 400_000])
+def test_the_size_is_known_before_the_body_is_written(size: int) -> None:
+    class Source:
+        size_octets = size
+
+        def pieces(self, octets: int) -> Iterator[bytes]:
+            return (bytes(min(octets, size - at)) for at in range(0, size, octets))
+
+    held = _compose(attached_files=(DraftFile(bytes(size), "a"), DraftFile(b"b", "b")), html="x")
+    composition = _compose(attached_files=(DraftFile(Source(), "a"), DraftFile(b"b", "b")), html="x")
+    assert composition.size_octets == len(composition.octets) == held.size_octets
+    (file, _) = _parse(composition).iter_attachments()
+    assert file.get_payload(decode=True) == bytes(size)
+    (same, _) = _parse(held).iter_attachments()
+    assert file["Content-Type"] == same["Content-Type"]
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,13 @@ from collections.abc import Iterator, Sequence
 
 import pytest
 
-from .conftest import API, Answer
+from mailcrane.http.dispatch import Dispatcher, Mount
+from mailcrane.model.submission import Submission, SubmissionAccepted, SubmittedEntry
+from mailcrane.testing.clock import Clock
+from mailcrane.testing.hooks import plugin_services, running_plugins
+from mailcrane_webapi.plugin import WebAPIPlugin
+
+from .conftest import API, Answer, Logins, Submissions, Suppressions
 
 REQUEST = json.dumps({"To": [{"Address": "you@example.com"}], "Text": "hi"}).encode()
 TYPE = b"multipart/form-data; boundary=limit"
@@ -127,3 +133,35 @@ async def test_an_upload_of_200_mb_does_not_grow_memory(api: API) -> None:
         tracemalloc.stop()
     assert answer.code == "messageTooLarge"
     assert peak < 5_000_000
+
+
+async def test_a_message_with_large_files_is_never_held_whole() -> None:
+    class Counting(Submissions):
+        size_octets = 0
+
+        async def submit(self, submission: Submission) -> SubmissionAccepted:
+            async for chunk in submission.content.chunks():
+                assert len(chunk) <= 256 * 1024
+                self.size_octets += len(chunk)
+            assert self.size_octets == submission.content.size_octets
+            return SubmissionAccepted("<1@x>", (SubmittedEntry(submission.forward_paths[0], 1),))
+
+    counting = Counting()
+    services = plugin_services(clock=Clock())
+    services.logins, services.submissions = Logins(), counting
+    body = multipart(
+        part("request", REQUEST), *(part("attachedfile", bytes(8_000_000), file_name=str(n)) for n in range(3))
+    )
+    pieces = [body[at : at + 65536] for at in range(0, len(body), 65536)]
+    async with running_plugins(WebAPIPlugin, services=services) as host:
+        ((_, registered),) = host.hooks.register_http_apps()
+        mount = Mount(registered.default_path, registered.service, registered.make(), registered.is_internal)
+        api = API(Dispatcher([mount], listener="web"), Logins(), counting, Suppressions())
+        tracemalloc.start()
+        try:
+            assert (await post(api, pieces)).status == 200
+            _, peak = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+    assert counting.size_octets > 32_000_000
+    assert peak < 4_000_000
