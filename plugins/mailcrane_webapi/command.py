@@ -67,7 +67,7 @@ def _call(url: str, method: str, request: str, key: str) -> None:
         if error.headers.get_content_type() == "application/json":
             answer = json.loads(text)
             text = f"{answer['Code']}: {answer['Message']}"
-        raise click.ClickException(f"{error.code} {text}") from None
+        raise click.ClickException(text if text.startswith(f"{error.code} ") else f"{error.code} {text}") from None
     except OSError as error:
         reason = error.reason if isinstance(error, urllib.error.URLError) else error
         raise click.ClickException(f"{place.geturl()}: {reason}") from None

@@ -83,8 +83,8 @@ def test_a_call_sends_standard_input_with_the_login_of_the_url(server: Server) -
 @pytest.mark.parametrize(
     ("status", "content_type", "body", "expected"),
     [
-        (400, "application/json; charset=utf-8", b'{"Code":"badAddress","Message":"no"}', "400 badAddress: no"),
-        (401, "text/plain", b"401 unauthorized\n", "401 401 unauthorized"),
+        (400, "application/json; charset=utf-8", b'{"Code":"badAddress","Message":"no"}', "Error: 400 badAddress: no"),
+        (401, "text/plain", b"401 unauthorized\n", "Error: 401 unauthorized"),
     ],
 )
 def test_a_refusal_is_exit_code_1(server: Server, status: int, content_type: str, body: bytes, expected: str) -> None:

@@ -6,19 +6,28 @@ import base64
 import json
 import urllib.parse
 from collections.abc import AsyncIterator, Sequence
+from socket import gethostname
 from typing import Any
 
 import pytest
 import trio
 import trio.testing
 
+from mailcrane.model.idempotency import Claim
 from mailcrane.model.receive import Judgement, Verdict
 from mailcrane.model.reply import Reply
 from mailcrane.plugin.base import Plugin
 from mailcrane.plugin.policy import hookimpl
+from mailcrane.receive.idempotency import IdempotencyKeys
+from mailcrane.store.records import Worker
 from mailcrane.testing.in_memory import PASSWORD, RunningServer, server
 from mailcrane.testing.web import HTTPAnswer
+from mailcrane_webapi.decoding import decode_request
+from mailcrane_webapi.form import Form
+from mailcrane_webapi.keys import fingerprint
+from mailcrane_webapi.methods import METHODS
 from mailcrane_webapi.plugin import WebAPIPlugin
+from mailcrane_webapi.wire import SendRequest, SuppressionAddRequest
 
 CONFIG = """
 [listeners.web]
@@ -246,3 +255,60 @@ async def test_what_is_no_key_is_refused(running: RunningServer, key: str) -> No
 @pytest.mark.parametrize("key", ["a", "x" * 255, "8e03978e-40d5-43e8-bc93-6894a57f9324", r'"a\"b"', "a,b;c=d"])
 async def test_any_visible_ascii_is_a_key(running: RunningServer, key: str) -> None:
     assert (await call(running, key)).status == 200
+
+
+async def test_the_suppression_list_is_changed_once(running: RunningServer) -> None:
+    request = {"EmailAddress": "you@there.example"}
+    for method in ("SuppressionAdd", "SuppressionRemove"):
+        first = await call(running, "k1" + method, request, method=method)
+        assert (first.status, first.body) == (200, b"{}\n")
+        assert (await call(running, "k1" + method, request, method=method)).body == first.body
+        assert (await call(running, "k2" + method, request, method=method)).status == 400
+        assert (await call(running, "k1" + method, {"EmailAddress": "x@y.example"}, method=method)).status == 409
+    # A method is a part of what is the same.
+    assert (await call(running, "k1SuppressionAdd", request, method="SuppressionRemove")).status == 409
+
+
+async def test_a_key_says_nothing_to_methods_that_only_read(running: RunningServer) -> None:
+    request = {"EmailAddress": "you@there.example"}
+    assert (await call(running, "k1", request, method="SuppressionPresent")).body == b'{"Present":false}\n'
+    await call(running, "", request, method="SuppressionAdd")
+    assert (await call(running, "k1", request, method="SuppressionPresent")).body == b'{"Present":true}\n'
+
+
+async def test_a_change_whose_answer_was_not_stored_is_found_done(running: RunningServer) -> None:
+    request = SuppressionAddRequest("you@there.example")
+    dead = IdempotencyKeys(running.store, worker=Worker("machine", "dead"), clock=running.clock)
+    await dead.claim("ann", "k1", fingerprint(METHODS["SuppressionAdd"], request, Form()))
+    await call(running, "", {"EmailAddress": "you@there.example"}, method="SuppressionAdd")
+    await IdempotencyKeys(running.store, worker=Worker("machine", "next"), clock=running.clock).free_dead()
+    answer = await call(running, "k1", {"EmailAddress": "you@there.example"}, method="SuppressionAdd")
+    assert (answer.status, answer.body) == (200, b"{}\n")
+    assert (await call(running, "k2", {"EmailAddress": "you@there.example"}, method="SuppressionAdd")).status == 400
+
+
+async def test_a_message_is_not_stored_by_a_call_that_lost_its_claim(
+    running: RunningServer, autojump_clock: trio.testing.MockClock
+) -> None:
+    Gate.seconds = 10
+    answers: list[HTTPAnswer] = []
+
+    async def slow() -> None:
+        answers.append(await call(running, "k1"))
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(slow)
+        await trio.sleep(5)
+        # As if it had taken longer than its lease.
+        taken = IdempotencyKeys(running.store, worker=Worker("other", "boot"), clock=running.clock)
+        await running.store.write(lambda tx: tx.idempotency.free(Worker(gethostname(), "other")), key="idempotency")
+        claim = await taken.claim("ann", "k1", fingerprint(METHODS["Send"], decoded(REQUEST), Form()))
+        assert isinstance(claim, Claim)
+        assert claim.is_again
+    assert answers[0].status == 409
+    assert answers[0].header["retry-after"] == "5"
+    assert await submitted(running) == 0
+
+
+def decoded(request: dict[str, Any]) -> SendRequest:
+    return decode_request(json.dumps(request).encode(), SendRequest)

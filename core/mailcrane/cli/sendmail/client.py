@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import socket
 import ssl
-import tempfile
 from typing import TypeVar
 
 from msgspec import Struct
@@ -246,6 +245,8 @@ def make_context(config: SendmailConfig) -> ssl.SSLContext:
         if config.client_certificate_file:
             context.load_cert_chain(config.client_certificate_file)
         elif config.client_ed25519_key:
+            import tempfile  # noqa: PLC0415 - few need it, and all wait for it
+
             from mailcrane.tls.certificate import make_client_certificate  # noqa: PLC0415 - imports much
 
             # The library takes files only.
