@@ -38,7 +38,7 @@ async def sweep(store: Store) -> int:
         lambda tx: tx.folders.purge_changes(tx.now - CHANGES_KEPT, limit=_STEP),
         lambda tx: tx.events.purge(tx.now - EVENTS_KEPT, limit=_STEP),
         lambda tx: tx.idempotency.purge(tx.now, limit=_STEP),
-        lambda tx: tx.idempotency.trim(keep=IDEMPOTENCY_KEYS_KEPT, limit=_STEP),
+        lambda tx: tx.idempotency.trim(keep=IDEMPOTENCY_KEYS_KEPT, limit=20 * _STEP),
         lambda tx: tx.suppressions.purge_failures(tx.now - FAILURES_COUNTED, limit=_STEP),
         lambda tx: tx.webhooks.retire_removed(keep=CALLS_OF_REMOVED_KEPT, limit=_STEP),
         lambda tx: tx.outgoing.purge(limit=_STEP),
