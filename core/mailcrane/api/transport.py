@@ -1,4 +1,14 @@
-"""Limits and back-off per next hop, for transports (provisional)."""
+"""Limits and back-off per next hop, for transports (provisional).
+
+A transport keeps one `NextHops` and enters it for each message::
+
+    with self.hops.enter("mx.example.org") as place:  # NotNow goes on to the queue; Suspended is to be deferred
+        reply = await self.hand_over(delivery)
+        if is_push_back(reply):
+            place.pushed_back(str(reply))
+        else:
+            place.accepted()
+"""
 
 # ruff: noqa: PLC0414 - the alias is what tells a type checker that a name is re-exported.
 
