@@ -105,8 +105,7 @@ def _needs(*programs: str | Path) -> None:
     if os.getuid() != 0:
         pytest.skip("mail servers are started as root")
     for program in programs:
-        if shutil.which(program) is None:
-            pytest.skip(f"{program} is not there; .ci/run installs it")
+        assert shutil.which(program) is not None, f"this test needs {program}: .ci/run shows how it is installed"
 
 
 def _owned(path: Path, user: str) -> Path:
