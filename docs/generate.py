@@ -35,6 +35,9 @@ REFERENCE: dict[str, Callable[[], str]] = {
     "reference/commands.md": mailcrane.cli.reference.render,
     "reference/conformance.md": mailcrane_conformance.suites.render,
     "reference/config.md": mailcrane.config.describe.render_markdown,
+    "reference/event-format.txt": lambda: mailcrane.model.event_kinds.render_format(
+        (DOCS / "reference" / "event-format.txt").read_text("utf-8")
+    ),
     "reference/events.md": mailcrane.model.event_kinds.render,
     "reference/hooks.md": mailcrane.plugin.reference.render,
     "reference/webapi.md": mailcrane_webapi.reference.render,

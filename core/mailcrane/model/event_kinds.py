@@ -173,7 +173,8 @@ def render() -> str:
         "What happened is a row, stored in the same commit as what it tells of. `mailcrane queue show` prints the "
         "events of an entry; the hook `event_recorded` and the other notify hooks are fed from them, and so are "
         "webhooks.",
-        f"This is event format {EVENT_FORMAT}; `mailcrane queue show --json` names it as `event_format`. Within a "
+        f"This is event format {EVENT_FORMAT}; `mailcrane queue show --json` names it as `event_format`. "
+        "[What is promised](event-format.txt) is a list that only grows. Within a "
         "format, kinds and keys are only added: a reader passes over those that it does not know. A kind or key that "
         "is taken away, gets another name or another meaning makes the next format, which the release notes announce. "
         "The texts of the timeline are for people, and may change with any release.",
@@ -190,6 +191,25 @@ def render() -> str:
         "the plugin's. A webhook is told of them only where its `events` name them, with `Data` as its last field.",
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def render_format(promised: str) -> str:
+    """Return the list of kinds and keys that are promised in this format: it only grows.
+
+    Args:
+        promised: The list as it is. What it has and the code has not any more stays, so that a test finds it.
+    """
+    lines = promised.splitlines()
+    known = set(lines)
+    return "\n".join([*lines, *(line for line in format_lines() if line not in known)]) + "\n"
+
+
+def format_lines() -> list[str]:
+    """Return a line for the format, and one for each key of each kind."""
+    lines = [f"format {EVENT_FORMAT}"]
+    for kind, described in EVENT_KINDS.items():
+        lines += [f"{kind} {key}{' optional' if key in described.optional else ''}" for key in described.keys]
+    return lines
 
 
 def _table(description: KindDescription) -> str:
