@@ -18,14 +18,16 @@ from mailcrane.observe.health import HealthReport, State
 _UNAVAILABLE = 503
 
 
-def monitoring_apps(report: Callable[[], HealthReport]) -> tuple[HTTPApp, ...]:
+def monitoring_apps(report: Callable[[], HealthReport], count: Callable[[], Awaitable[None]]) -> tuple[HTTPApp, ...]:
     """Return the applications.
 
     Args:
         report: Tells how the server is.
+        count: Brings gauges up to date that are not kept at every change; asked before metrics are shown.
     """
 
     async def answer_metrics(send: Send) -> None:
+        await count()
         # Rendering takes milliseconds, and the first time imports prometheus-client.
         body = await trio.to_thread.run_sync(metrics.render)
         await respond(send, 200, body, content_type=metrics.CONTENT_TYPE.encode())

@@ -11,6 +11,7 @@ import functools
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 
+import trio
 from msgspec import Struct
 from msgspec.structs import replace
 
@@ -22,6 +23,7 @@ from mailcrane.model.transport import NotNow
 from mailcrane.observe.log import get_log
 from mailcrane.plugin.caller import Hooks
 from mailcrane.plugin.errors import HookFailed
+from mailcrane.queue.measures import entry_outcomes, observe_delivery, result_of
 from mailcrane.queue.schedule import is_exhausted, last_due_at
 from mailcrane.result.classify import classify, failed_text, plan
 from mailcrane.retire.bounce import DELAYED_AFTER, Bounce, delay_bounce, failure_bounce
@@ -184,7 +186,7 @@ class Attempter:
                 require_tls=first.require_tls,
                 attempts_before=await self._attempts_before(first),
             )
-            results = await hand_over(self._hooks, transport, self._transports[transport], delivery, calls=self._calls)
+            results = await self._hand_over(transport, delivery)
         except (Interrupted, NotNow):
             raise
         except HookFailed as failure:
@@ -201,6 +203,18 @@ class Attempter:
             return ()
         attempts = await self._store.read(lambda transaction: transaction.queue.attempts(entry.id))
         return tuple(attempt for attempt in attempts if attempt.number < entry.attempts)
+
+    async def _hand_over(self, transport: str, delivery: Delivery) -> tuple[RecipientResult, ...]:
+        began, result = trio.current_time(), "error"
+        try:
+            results = await hand_over(self._hooks, transport, self._transports[transport], delivery, calls=self._calls)
+            result = result_of(results)
+        except NotNow:
+            result = "not_now"
+            raise
+        finally:
+            observe_delivery(trio.current_time() - began, delivery.attempt, transport, result)
+        return results
 
     async def _take_back(self, members: Sequence[Leased], why: NotNow) -> None:
         """Undo the beginning of an attempt for which nothing was tried: not counted, due as before, no event."""
@@ -372,6 +386,7 @@ def _log_ending(ending: Ending, *, is_lost: bool) -> None:
     if is_lost:
         log.warning("ending came too late: the lease is another's, or the entry is gone", entry=entry.id)
         return
+    entry_outcomes.inc(ending.event.value)
     log.info(
         "attempt finished",
         entry=entry.id,

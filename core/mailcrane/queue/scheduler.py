@@ -20,6 +20,7 @@ from mailcrane.model.clock import Clock
 from mailcrane.model.transport import NotNow
 from mailcrane.observe.log import get_log, log_context
 from mailcrane.plugin.caller import Hooks
+from mailcrane.queue import measures
 from mailcrane.queue.attempt import Attempter
 from mailcrane.queue.blocked import Blocked, BlockedDomains
 from mailcrane.queue.grouping import shares_delivery
@@ -117,6 +118,14 @@ class Scheduler:
     def blocked_domains(self) -> tuple[str, ...]:
         """Return the recipient domains that are left alone, sorted."""
         return self._blocked.domains()
+
+    async def count(self) -> None:
+        """Bring the gauges up to date. The store keeps the counts of entries: nothing is scanned."""
+        counts = await self._store.read(lambda transaction: transaction.queue.counts())
+        measures.entries.set(counts.entries)
+        measures.held_entries.set(counts.held)
+        measures.deliveries.set(self._places.taken)
+        measures.blocked_domains.set(len(self._blocked.domains()))
 
     def stop(self) -> None:
         """Begin no more attempts; `run` ends when those under way have ended or their time is up."""

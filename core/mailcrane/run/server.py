@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import secrets
 import socket
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 
 import trio
@@ -144,7 +144,8 @@ class Server:
         }
         self._certificates = certificates
         self._stop = trio.Event()
-        self.web = listeners.WebServices(_web_apps(host, clock, self.report_health, store, self._stop))
+        apps = _web_apps(host, clock, store, report=self.report_health, count=self._count, stopping=self._stop)
+        self.web = listeners.WebServices(apps)
         self.web.check(static)
         self._web_sockets: dict[str, list[trio.SocketListener]] = {}
         self._notifier = Notifier(store, hooks)
@@ -297,6 +298,10 @@ class Server:
             for one in sockets:
                 one.socket.close()
 
+    async def _count(self) -> None:
+        if self.scheduler is not None:
+            await self.scheduler.count()
+
     async def _run_scheduler(self, scheduler: Scheduler, *, task_status: trio.TaskStatus[None]) -> None:
         await scheduler.run(stop_seconds=_STOP_DELIVERIES_SECONDS, task_status=task_status)
 
@@ -374,7 +379,13 @@ def _server_secret(transaction: Transaction) -> bytes:
 
 
 def _web_apps(
-    host: PluginHost, clock: Clock, report: Callable[[], HealthReport], store: Store, stopping: trio.Event
+    host: PluginHost,
+    clock: Clock,
+    store: Store,
+    *,
+    report: Callable[[], HealthReport],
+    count: Callable[[], Awaitable[None]],
+    stopping: trio.Event,
 ) -> dict[str, HTTPApp]:
     """The web services that listeners may name; a plugin's takes the place of one of ours."""
 
@@ -384,7 +395,7 @@ def _web_apps(
     ours = (
         HTTPApp("hooks", "/hooks/", lambda: Catcher(clock, recipient, stopping)),
         HTTPApp("messages", "/messages/", lambda: Messages(store, stopping)),
-        *monitoring_apps(report),
+        *monitoring_apps(report, count),
     )
     return {app.service: app for app in (*ours, *(app for _, app in host.hooks.register_http_apps()))}
 

@@ -271,6 +271,18 @@ class Leased(Struct, frozen=True):
     suppression: Suppression | None = None
 
 
+class QueueCounts(Struct, frozen=True):
+    """How many entries there are.
+
+    Attributes:
+        entries: In the queue, held ones included.
+        held: Of these.
+    """
+
+    entries: int
+    held: int
+
+
 class Begun(Struct, frozen=True):
     """Attempts that begin.
 

@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 import pytest
+import trio.lowlevel
 
 from mailcrane.admin.web import monitoring_apps
 from mailcrane.http.app import Message
@@ -13,7 +14,7 @@ from mailcrane.observe.health import Health, State
 
 
 async def get(service: str, health: Health, *, method: str = "GET", below: str = "/") -> tuple[int, bytes]:
-    app = next(app for app in monitoring_apps(health.report) if app.service == service)
+    app = next(app for app in monitoring_apps(health.report, trio.lowlevel.checkpoint) if app.service == service)
     sent: list[Message] = []
 
     async def receive() -> Message:

@@ -21,7 +21,7 @@ from msgspec import UNSET, UnsetType
 
 from mailcrane.model.delivery import Attempt, Entry, RecipientResult
 from mailcrane.store.errors import FromIdTaken
-from mailcrane.store.records import Begun, Leased, NewEntry, QueueFilter, Worker
+from mailcrane.store.records import Begun, Leased, NewEntry, QueueCounts, QueueFilter, Worker
 from mailcrane.store.repository.accounts import Accounts
 from mailcrane.store.repository.content import ContentRepository
 from mailcrane.store.repository.entry_rows import (
@@ -158,6 +158,11 @@ class QueueRepository:
         where, parameters = conditions(filter_)
         row = self._sql.row(f"SELECT COUNT(*) {FROM} WHERE {where}", parameters)
         return 0 if row is None else int(row[0])
+
+    def counts(self) -> QueueCounts:
+        """Return how many entries there are; counted when they come and go, whoever changes them."""
+        counts: dict[str, int] = dict(self._sql.rows("SELECT name, value FROM queue_counts"))
+        return QueueCounts(counts["entries"], counts["held"])
 
     def attempts(self, entry_id: int) -> tuple[Attempt, ...]:
         """Return the attempts of an entry in the queue, the first one first."""

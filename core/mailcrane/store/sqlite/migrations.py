@@ -242,6 +242,25 @@ MIGRATIONS: Final = (
         ),
         is_compatible=True,
     ),
+    Migration(
+        8,
+        (
+            # Triggers, so that every change counts, also one of many rows and one by the release before.
+            "CREATE TABLE queue_counts (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID",
+            "INSERT INTO queue_counts SELECT 'entries', COUNT(*) FROM entries",
+            "INSERT INTO queue_counts SELECT 'held', COUNT(*) FROM entries WHERE is_held = 1",
+            """CREATE TRIGGER entries_count_added AFTER INSERT ON entries BEGIN
+                UPDATE queue_counts SET value = value + 1 WHERE name = 'entries';
+                UPDATE queue_counts SET value = value + 1 WHERE name = 'held' AND NEW.is_held = 1; END""",
+            """CREATE TRIGGER entries_count_removed AFTER DELETE ON entries BEGIN
+                UPDATE queue_counts SET value = value - 1 WHERE name = 'entries';
+                UPDATE queue_counts SET value = value - 1 WHERE name = 'held' AND OLD.is_held = 1; END""",
+            """CREATE TRIGGER entries_count_held AFTER UPDATE OF is_held ON entries
+                WHEN OLD.is_held <> NEW.is_held BEGIN
+                UPDATE queue_counts SET value = value + NEW.is_held - OLD.is_held WHERE name = 'held'; END""",
+        ),
+        is_compatible=True,
+    ),
 )
 
 
