@@ -73,8 +73,13 @@ async def open_submissions(config: SubmissionsConfig, home: Home) -> RelayTransp
 
 
 async def open_local(config: LocalConfig, home: Home) -> RelayTransport:
-    """Make a transport of the type ``local``: TLS where the listener offers it, with whatever certificate."""
-    target = Target(config.host, config.port, TLSPolicy(TLSMode.OPPORTUNISTIC, "configuration"))
+    """Make a transport of the type ``local``: TLS where the listener offers it, with whatever certificate.
+
+    Each recipient has a transaction of its own: the reply after the final dot stands for all recipients, and one that
+    is to fail in a test would take the others with it.
+    """
+    policy = TLSPolicy(TLSMode.OPPORTUNISTIC, "configuration")
+    target = Target(config.host, config.port, policy, max_recipients=1)
     return RelayTransport(target, SetUp(), config, home)
 
 

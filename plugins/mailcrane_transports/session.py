@@ -19,6 +19,9 @@ from mailcrane_transports import metrics
 from mailcrane_transports.config import AuthConfig
 from mailcrane_transports.dialog import Dialog
 
+# Unless the next hop says otherwise: what every server must take (RFC 5321 section 4.5.3.1.8).
+_MAX_RECIPIENTS = 100
+
 
 class Target(Struct, frozen=True):
     """What a session is for. A session serves every message for an equal target.
@@ -27,6 +30,7 @@ class Target(Struct, frozen=True):
         host: The name that the certificate must be for, or an IP address.
         may_be_ourselves: Whether a host that says our own name in EHLO is meant.
         is_of_domain: The recipient's domain names it; otherwise it is a relay.
+        max_recipients: Of one transaction, where the next hop does not say less.
     """
 
     host: str
@@ -34,6 +38,7 @@ class Target(Struct, frozen=True):
     policy: TLSPolicy
     may_be_ourselves: bool = True
     is_of_domain: bool = False
+    max_recipients: int = _MAX_RECIPIENTS
 
 
 class SetUpRefused(Exception):

@@ -9,8 +9,6 @@ from mailcrane_transports.dialog import DialogFailed
 from mailcrane_transports.progress import Progress
 from mailcrane_transports.session import Session
 
-# Unless the next hop says otherwise: what every server must take (RFC 5321 section 4.5.3.1.8).
-_MAX_RECIPIENTS = 100
 # RFC 5321 section 4.5.3.1.10: too many recipients, when it is not the first of them.
 _TOO_MANY = frozenset({452, 552})
 _MESSAGE_TOO_LARGE = "5.3.4"
@@ -53,7 +51,8 @@ async def transact(session: Session, progress: Progress) -> str:
             session.needs_reset = False
             await dialog.reset()
         while waiting:
-            size = min(dialog.extensions.max_recipients or _MAX_RECIPIENTS, _MAX_RECIPIENTS)
+            most = session.target.max_recipients
+            size = min(dialog.extensions.max_recipients or most, most)
             batch, waiting = waiting[:size], waiting[size:]
             envelope = await dialog.envelope(
                 delivery.reverse_path,

@@ -152,6 +152,15 @@ async def test_the_local_transport_goes_on_in_plaintext_when_starttls_is_refused
     assert result.outcome is Outcome.DELIVERED
 
 
+async def test_a_recipient_that_is_to_fail_takes_no_other_with_it_on_the_local_transport(
+    peer: Any, home: Home, opened: Opened
+) -> None:
+    peer.replies["."] = ["250 2.0.0 taken", "550 5.0.0 as asked", "250 2.0.0 taken"]
+    transport = opened(await open_local(LocalConfig(peer.host, peer.port), home))
+    results = await transport.deliver(make_delivery("a@b.example", "c-550@b.example", "d@b.example"))
+    assert [result.outcome for result in results] == [Outcome.DELIVERED, Outcome.FAILED, Outcome.DELIVERED]
+
+
 # --- login ----------------------------------------------------------------------------------------------------------
 
 
