@@ -1,6 +1,6 @@
 """``make bench``: how fast messages are accepted and sent, next to peers in the same run. Figures, never assertions.
 
-    python tests/benchmarks/run.py [--runs N] [--seconds N] [accept] [submission] [send] [memory]
+    python tests/benchmarks/run.py [--runs N] [--seconds N] [accept] [submission] [send] [outbound] [memory]
 
 Rows go to the screen and to ``bench-results/``; the latency plot goes there too. What a figure means, and the last
 figures that were published, stand in ``docs/explanation/performance.md``.
@@ -12,15 +12,17 @@ import argparse
 import contextlib
 import functools
 import json
+import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 import other_servers
+import outbound as end_to_end
 from harness import RESULTS, Measured, Server, measure, process, resident_mib, save, scratch, smtp_load
 from ours import HTTP_PORT, LOGIN, PASSWORD, SINK_PORT, SUBMISSIONS_PORT, mailcrane, units_and_commits
 from plot import latency_plot
@@ -103,6 +105,40 @@ def _with_and_without_delivery(what: str, port: int, name: str, runs: int, secon
     return rows
 
 
+def outbound(runs: int, seconds: int) -> list[Measured]:
+    """From injection over SMTP to the next hops, over 1, 50 and 1,000 domains, quick next hops and slow ones."""
+    rows: list[Measured] = []
+    for wait_ms in (0, 200):
+        with contextlib.ExitStack() as stack:
+            hops = stack.enter_context(end_to_end.sink(wait_ms, hosts=1000))
+            subjects: list[tuple[str, Callable[[], contextlib.AbstractContextManager[Server]]]] = [
+                ("unsigned", functools.partial(_outbound_ours, is_signed=False)),
+                ("RSA-2048", functools.partial(_outbound_ours, is_signed=True)),
+                ("unsigned", functools.partial(other_servers.postfix, "relay", sink_port=end_to_end.PORT)),
+            ]
+            if "HARAKA_DIR" in os.environ:
+                subjects.append(("unsigned", functools.partial(other_servers.haraka, sink_port=end_to_end.PORT)))
+            for signed, start in subjects:
+                with start() as server:
+                    for domains in (1, 50, 1000):
+                        load = functools.partial(
+                            end_to_end.send_through,
+                            server,
+                            hops,
+                            messages=(100 if wait_ms else 400) * seconds,
+                            domains=domains,
+                        )
+                        name = f"outbound, {domains} domains, {wait_ms} ms, {signed}"
+                        rows.append(measure(server, name, "msg/s", load, runs))
+    return rows
+
+
+@contextlib.contextmanager
+def _outbound_ours(*, is_signed: bool) -> Iterator[Server]:
+    with mailcrane(deliver=True, dkim=is_signed, sink_host="127.0.1.1") as ours:
+        yield ours.relay
+
+
 def memory(seconds: int) -> list[Measured]:
     """Resident memory, idle and after load."""
     with mailcrane() as ours:
@@ -118,7 +154,7 @@ def memory(seconds: int) -> list[Measured]:
 def main() -> None:
     """Run the benchmarks that are named, all when none is."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", nargs="*", default=[], help="accept, submission, send, memory")
+    parser.add_argument("what", nargs="*", default=[], help="accept, submission, send, outbound, memory")
     parser.add_argument("--runs", type=int, default=3, help="runs of each load; the median counts (3)")
     parser.add_argument("--seconds", type=int, default=5, help="length of a run (5)")
     chosen = parser.parse_args()
@@ -127,6 +163,7 @@ def main() -> None:
         "accept": lambda: accept(runs, seconds),
         "submission": lambda: submission(runs, seconds),
         "send": lambda: send(runs, seconds),
+        "outbound": lambda: outbound(runs, seconds),
         "memory": lambda: memory(seconds),
     }
     if unknown := set(chosen.what) - set(benchmarks):

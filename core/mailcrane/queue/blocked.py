@@ -25,7 +25,7 @@ log = get_log(__name__)
 _SHORTEST_SECONDS = 0.05
 _LONGEST_SECONDS = 3600.0
 # Between two domains that are told of a place at one next hop, so that the first takes it before the next one looks.
-_BETWEEN_TURNS_SECONDS = 0.02
+_BETWEEN_TURNS_SECONDS = 0.002
 # More next hops than this are not waited for; their domains go by time.
 _MOST_NEXT_HOPS = 1000
 # More domains than this are not remembered.
