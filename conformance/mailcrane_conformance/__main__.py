@@ -15,7 +15,7 @@ import trio
 
 from mailcrane.api import PluginError
 from mailcrane.testing import find_plugins, import_plugin
-from mailcrane_conformance import plugin, transport
+from mailcrane_conformance import plugin, transport, webhook
 from mailcrane_conformance.kit import Answer, Result, as_data
 from mailcrane_conformance.suites import SUITES
 
@@ -27,6 +27,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     _add_list(commands)
     _add_transport(commands)
     _add_plugin(commands)
+    _add_webhook(commands)
+    _add_webhook_sender(commands)
     chosen = parser.parse_args(arguments)
     if chosen.suite == "list":
         return _list(chosen.of, is_json=chosen.json)
@@ -66,6 +68,26 @@ def _add_plugin(commands: Any) -> None:
     one.set_defaults(run=_run_plugin)
 
 
+def _add_webhook(commands: Any) -> None:
+    one = commands.add_parser("webhook", help="test a receiver of webhooks")
+    one.add_argument("target", metavar="URL", help="where it takes calls")
+    one.add_argument("--secret-file", metavar="FILE", help="a file that has the signing secret, whsec_...")
+    one.add_argument("--authorization-file", metavar="FILE", help="a file that has the Authorization that it wants")
+    one.add_argument("--seconds", type=float, default=10.0, help="what an answer may take (default: 10)")
+    _add_common(one)
+    one.set_defaults(run=_run_webhook)
+
+
+def _add_webhook_sender(commands: Any) -> None:
+    one = commands.add_parser("webhook-sender", help="test a sender of webhooks")
+    one.add_argument(
+        "target", metavar="MODULE:FUNCTION", help="async function of URL, secret and count that makes it tell of events"
+    )
+    one.add_argument("--hurry", metavar="MODULE:FUNCTION", help="async function that makes it repeat what failed")
+    _add_common(one)
+    one.set_defaults(run=_run_webhook_sender)
+
+
 def _add_common(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--only", action="append", default=[], metavar="ID", help="try this behaviour; may be repeated")
     parser.add_argument("--json", action="store_true", help="write JSON, a list of results")
@@ -97,6 +119,29 @@ def _run_plugin(chosen: argparse.Namespace) -> list[Result]:
         needs=tuple(import_plugin(needed, found) for needed in sorted(getattr(tested, "requires", ()))),
     )
     return trio.run(plugin.run, subject, tuple(chosen.only))
+
+
+def _run_webhook(chosen: argparse.Namespace) -> list[Result]:
+    subject = webhook.Receiver(
+        chosen.target,
+        _read(chosen.secret_file),
+        _read(chosen.authorization_file),
+        seconds=chosen.seconds,
+    )
+    return trio.run(webhook.run, subject, tuple(chosen.only))
+
+
+def _run_webhook_sender(chosen: argparse.Namespace) -> list[Result]:
+    subject = webhook.Sender(_load(chosen.target), _load(chosen.hurry) if chosen.hurry else None)
+    return trio.run(webhook.run_sender, subject, tuple(chosen.only))
+
+
+def _read(path: str | None) -> str:
+    """Read a secret: in a file it is seen by nobody who lists processes."""
+    if path is None:
+        return ""
+    with open(path, encoding="utf-8") as file:
+        return file.read().strip()
 
 
 def _list(suite: str | None, *, is_json: bool) -> int:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from mailcrane_conformance import plugin, transport
+from mailcrane_conformance import plugin, transport, webhook
 from mailcrane_conformance.kit import Behaviour
 
 
@@ -38,6 +38,18 @@ SUITES: tuple[Suite, ...] = (
         "What the server relies on any plugin for, whatever hooks it implements.",
         "test-a-plugin.md",
         plugin.BEHAVIOURS,
+    ),
+    Suite(
+        "webhook",
+        "What an application that receives webhooks must do.",
+        "test-a-webhook-receiver.md",
+        webhook.BEHAVIOURS,
+    ),
+    Suite(
+        "webhook-sender",
+        "What whoever sends webhooks must do, as Mailcrane does.",
+        "test-a-webhook-receiver.md",
+        webhook.SENDER_BEHAVIOURS,
     ),
 )
 

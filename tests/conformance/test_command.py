@@ -10,6 +10,8 @@ from pathlib import Path
 
 import trio
 
+from .plain_receiver import AUTHORIZATION, SECRET, ReceiverFaults, running_receiver
+
 BROKEN = (
     "class Broken:\n"
     "    async def deliver(self, delivery): return ()\n"
@@ -56,6 +58,19 @@ async def test_an_installed_plugin_is_tested_by_its_name_with_its_table_of_a_fil
     bad = await run("plugin", "webapi", "--only", "registration", "--config", "mailcrane.toml", cwd=tmp_path)
     assert bad.returncode == 1
     assert "nonsense" in bad.stdout
+
+
+async def test_a_receiver_of_webhooks_is_called_and_its_secret_is_read_from_a_file(tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text(SECRET + "\n")
+    (tmp_path / "authorization").write_text(AUTHORIZATION + "\n")
+    files = ("--secret-file", "secret", "--authorization-file", "authorization")
+    async with running_receiver(ReceiverFaults()) as receiver:
+        good = await run("webhook", receiver.url, *files, cwd=tmp_path)
+        bad = await run("webhook", receiver.url, "--only", "takes", cwd=tmp_path)
+    assert good.returncode == 0, good.stdout + good.stderr
+    assert good.stdout.splitlines()[-1] == "17 passed, 0 failed, 0 skipped"
+    assert bad.returncode == 1
+    assert "a correct call was answered 401, not 200" in bad.stdout
 
 
 async def test_a_wrong_call_says_what_is_wrong(tmp_path: Path) -> None:

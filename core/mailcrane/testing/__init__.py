@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from mailcrane.testing.in_memory import RunningServer as RunningServer
     from mailcrane.testing.in_memory import server as server
     from mailcrane.testing.receiver import FakeReceiver as FakeReceiver
+    from mailcrane.testing.receiver import Posted as Posted
     from mailcrane.testing.transport import FakeTransport as FakeTransport
     from mailcrane.testing.values import made_delivery as made_delivery
     from mailcrane.testing.values import made_entry as made_entry
@@ -51,6 +52,7 @@ if TYPE_CHECKING:
     from mailcrane.testing.values import made_suppression as made_suppression
     from mailcrane.testing.web import HTTPAnswer as HTTPAnswer
     from mailcrane.testing.web import ask_app as ask_app
+    from mailcrane.testing.webhook import made_call as made_call
 else:
     # A type checker sees the names above, and no others.
     __getattr__, __dir__ = lazy_names(
@@ -75,7 +77,7 @@ else:
             "mailcrane.testing.failures": ("FAILURES", "Failure", "impatient"),
             "mailcrane.testing.hooks": ("ask", "made_arguments", "made_event", "plugin_services", "running_plugins"),
             "mailcrane.testing.in_memory": ("PASSWORD", "ROWS", "RunningServer", "server"),
-            "mailcrane.testing.receiver": ("FakeReceiver",),
+            "mailcrane.testing.receiver": ("FakeReceiver", "Posted"),
             "mailcrane.testing.transport": ("FakeTransport",),
             "mailcrane.testing.values": (
                 "made_delivery",
@@ -86,5 +88,6 @@ else:
                 "made_suppression",
             ),
             "mailcrane.testing.web": ("HTTPAnswer", "ask_app"),
+            "mailcrane.testing.webhook": ("made_call",),
         },
     )
