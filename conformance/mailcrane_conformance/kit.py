@@ -168,5 +168,5 @@ def _not_applicable(error: BaseException) -> str | None:
 
 def _in_words(error: BaseException) -> str:
     if isinstance(error, BaseExceptionGroup):
-        return "; ".join(_in_words(one) for one in error.exceptions)
+        return "; ".join(dict.fromkeys(_in_words(one) for one in error.exceptions))
     return str(error) if isinstance(error, Violation) else f"raised {error!r}"

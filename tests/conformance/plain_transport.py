@@ -330,11 +330,12 @@ class Exchange:
             async for chunk in chunks:
                 sent += len(chunk)
                 if self.faults.cut_large and sent > 1_000_000:
+                    at_line_start = False
                     continue
                 changed = self.changed(chunk, at_line_start=at_line_start)
                 at_line_start = chunk.endswith(b"\n")
                 await self.send(changed)
-        await self.send(b".\r\n" if at_line_start and not self.faults.cut_large else b"\r\n.\r\n")
+        await self.send(b".\r\n" if at_line_start else b"\r\n.\r\n")
 
     def changed(self, octets: bytes, *, at_line_start: bool = True) -> bytes:
         if self.faults.drop_nul:

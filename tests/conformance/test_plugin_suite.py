@@ -52,10 +52,10 @@ MUTANTS: dict[str, Mutant] = {
     "answers": Mutant(plugin_mutants.AnswersNonsense, frozenset({"garbage", "concurrent"})),
     "every-event": Mutant(plugin_mutants.KnowsItsKinds),
     "garbage": Mutant(plugin_mutants.FailsOnUnicode),
-    "twice": Mutant(plugin_mutants.CountsOnce, frozenset({"concurrent", "garbage"})),
+    "twice": Mutant(plugin_mutants.CountsOnce, frozenset({"concurrent"})),
     "concurrent": Mutant(plugin_mutants.OneAtATime),
     "cancellation": Mutant(plugin_mutants.SwallowsCancellation),
-    "loop": Mutant(plugin_mutants.BlocksTheLoop),
+    "loop": Mutant(plugin_mutants.BlocksTheLoop, frozenset({"concurrent"})),
     "arguments": Mutant(plugin_mutants.ChangesItsArgument),
     "beside-others": Mutant(plugin_mutants.FailsForSubmission),
 }
