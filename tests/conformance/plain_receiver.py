@@ -70,7 +70,7 @@ class PlainReceiver:
             if self.is_busy:
                 return 503
             self.is_busy = True
-            await trio.sleep(0.02)
+            await trio.sleep(0.1)
             self.is_busy = False
         if header.get("authorization") != AUTHORIZATION and not self.faults.ignores_authorization:
             return 401

@@ -6,7 +6,7 @@ see: with `Receiver.count_effects` the suite looks at that too, without it only 
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -47,14 +47,32 @@ class Receiver:
         Raises:
             Violation: there is no answer in time.
         """
+        [status] = await self.post_at_once([call])
+        return status
+
+    async def post_at_once(self, calls: Sequence[Posted]) -> list[int]:
+        """Make calls at the same time, over a connection each, and return the statuses in any order.
+
+        Raises:
+            Violation: one has no answer in time.
+        """
+        statuses: list[int] = []
         client = GuardedClient(allow_networks=("0.0.0.0/0", "::/0"))
+
+        async def one(call: Posted) -> None:
+            try:
+                response = await client.post(call.url, headers=call.header, body=call.body, timeout=self.seconds)
+            except HTTPClientError as error:
+                raise Violation(f"no answer: {error}") from error
+            statuses.append(response.status)
+
         try:
-            response = await client.post(call.url, headers=call.header, body=call.body, timeout=self.seconds)
-        except HTTPClientError as error:
-            raise Violation(f"no answer: {error}") from error
+            async with trio.open_nursery() as nursery:
+                for call in calls:
+                    nursery.start_soon(one, call)
         finally:
             await client.aclose()
-        return response.status
+        return statuses
 
     def call(self, event: Event, *, secrets: tuple[str, ...] | None = None, **more: Any) -> Posted:
         """Make a correct call, or one that differs in what is given."""
@@ -142,9 +160,8 @@ async def _repeated(receiver: Receiver) -> None:
 
 async def _concurrent(receiver: Receiver) -> None:
     before = await receiver.effects()
-    async with trio.open_nursery() as nursery:
-        for _ in range(10):
-            nursery.start_soon(_take, receiver, receiver.call(new_event()), "one of ten calls at once")
+    for status in await receiver.post_at_once([receiver.call(new_event()) for _ in range(10)]):
+        _require_taken(status, bool(receiver.secret), "one of ten calls at once")
     after = await receiver.effects()
     require(before is None or after == before + 10, f"ten calls at once made {(after or 0) - (before or 0)} effects")
 
