@@ -9,8 +9,6 @@ from collections.abc import Sequence
 from typing import Protocol
 
 import trio
-from python_socks import ProxyError, ProxyType
-from python_socks.async_.trio import Proxy
 
 from mailcrane_transports import metrics
 
@@ -71,19 +69,23 @@ class SocksDialer:
     """Connects through a SOCKS5 proxy (RFC 1928), to addresses that were looked up here; implements `Dialer`."""
 
     def __init__(self, host: str, port: int) -> None:
+        # Here, because few servers have a proxy.
+        import python_socks.async_.trio  # noqa: PLC0415
+
         self._host, self._port = host, port
+        self._proxy = python_socks.async_.trio.Proxy(python_socks.ProxyType.SOCKS5, host, port, rdns=False)
+        self._error = python_socks.ProxyError
 
     async def dial(self, host: str, ips: Sequence[str], port: int) -> tuple[trio.abc.Stream, str]:
         """Ask the proxy for the addresses one after another."""
         return await _first(ips, port, self._connect)
 
     async def _connect(self, ip: str, port: int, seconds: float) -> trio.SocketStream:
-        proxy = Proxy(ProxyType.SOCKS5, self._host, self._port, rdns=False)
         with trio.fail_after(seconds):
             try:
                 # Its own limit is set higher, so that ours tells a slow proxy from one that refuses.
-                one = await proxy.connect(ip, port, timeout=seconds + 60.0)
-            except (ProxyError, OSError) as error:
+                one = await self._proxy.connect(ip, port, timeout=seconds + 60.0)
+            except (self._error, OSError) as error:
                 # Whatever it is, it is not the host that failed: without an error number the text stands as it is.
                 why = getattr(error, "strerror", None) or str(error)
                 raise OSError(f"SOCKS proxy {self._host}:{self._port}: {why}") from error

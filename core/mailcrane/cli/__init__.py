@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
+
+_COLLECT_AFTER = 50_000
+"""New objects. A command leaves fewer; looking through what imports make took 15% of the time of a start."""
 
 
 def main() -> None:
@@ -11,6 +15,7 @@ def main() -> None:
 
     Under the name ``sendmail``, and for the command of that name, the options are sendmail's own.
     """
+    gc.set_threshold(_COLLECT_AFTER)
     is_sendmail = os.path.basename(sys.argv[0]) == "sendmail"
     if is_sendmail or (sys.argv[1:2] == ["sendmail"] and "--help" not in sys.argv):
         from mailcrane.cli.sendmail.run import main as sendmail  # noqa: PLC0415 - as below

@@ -22,19 +22,12 @@ import dns.resolver
 
 from mailcrane.config.static import DNSConfig, split_server
 from mailcrane.dns.answer import MX, TLSA, Answer, NotFound, RecordType, TemporaryFailure
-from mailcrane.dns.resolver import CachingResolver, Found
+from mailcrane.dns.resolver import Found
 
 # RFC 2308 section 5: that something is not there is kept for hours at most.
 _MAX_NEGATIVE_SECONDS = 3600.0
 # RFC 9715: what passes every path without fragments.
 _UDP_OCTETS = 1232
-
-
-def make_resolver(config: DNSConfig) -> CachingResolver:
-    """Make the server's resolver."""
-    return CachingResolver(
-        ServerUpstream(config), cache_size=config.cache_size, max_ttl_seconds=config.cache_max_seconds
-    )
 
 
 class ServerUpstream:

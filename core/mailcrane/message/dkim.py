@@ -11,7 +11,6 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import Literal, cast
 
-from dkim.canonicalization import Relaxed, Simple
 from msgspec import Struct
 
 from mailcrane.config.rows import DEFAULT_SIGNED_FIELDS
@@ -111,13 +110,21 @@ def _sign_one(
     value = _fold_tags(tags, names)
     value += "\r\n\tbh=" + b64encode(body.digest(key.body_canonicalization)).decode() + ";\r\n\tb="
     fields = [*_select(octets, header, names), (_NAME.encode(), b" " + value.encode())]
-    canonical = (Relaxed if is_relaxed else Simple).canonicalize_headers(fields)
+    canonical = _canonicalize(fields, is_relaxed=is_relaxed)
     data = b"".join([name + b":" + content for name, content in canonical])
     # RFC 6376 section 3.7: the signature's own field comes last, without its CRLF.
     data = data.removesuffix(b"\r\n") if is_relaxed else data
     signature = b64encode(sign_header_data(private_key, data)).decode()
     lines = [signature[start : start + _LINE - 10] for start in range(0, len(signature), _LINE - 10)]
     return HeaderField(_NAME, value + "\r\n\t ".join(lines))
+
+
+def _canonicalize(fields: Iterable[tuple[bytes, bytes]], *, is_relaxed: bool) -> Iterable[tuple[bytes, bytes]]:
+    # dkimpy imports a DNS resolver with everything, which a server or a command that signs nothing does not need.
+    from dkim.canonicalization import Relaxed, Simple  # noqa: PLC0415
+
+    canonical: Iterable[tuple[bytes, bytes]] = (Relaxed if is_relaxed else Simple).canonicalize_headers(fields)
+    return canonical
 
 
 def _signed_names(header: Header, key: SigningKey) -> list[str]:

@@ -6,6 +6,7 @@ and the exit code 1; a bug is a traceback.
 
 from __future__ import annotations
 
+import gc
 import os
 import resource
 import signal
@@ -43,6 +44,9 @@ log = get_log(__name__)
 
 # The writer thread waits for the interpreter lock as long as the loop has work; the default of 5 ms starves it.
 SWITCH_INTERVAL = 0.0005
+
+# As Python has them; a command is started with higher ones.
+_GC_THRESHOLDS = (700, 10, 10)
 
 _OPERATOR_ERRORS = (ConfigError, PluginError, LifespanFailed, DataDirInUse, ControlInUse, StoreError)
 
@@ -131,6 +135,9 @@ class _Process(Struct, frozen=True):
 
 def _run(static: StaticConfig, process: _Process) -> int:
     sys.setswitchinterval(SWITCH_INTERVAL)
+    # What imports made stays, so it is not looked through again.
+    gc.freeze()
+    gc.set_threshold(*_GC_THRESHOLDS)
     raise_file_limit()
     try:
         return trio.run(_main, static, process)

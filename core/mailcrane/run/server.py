@@ -20,7 +20,7 @@ from mailcrane.config.directory import Directory
 from mailcrane.config.references import dangling
 from mailcrane.config.rows import Configuration
 from mailcrane.config.static import StaticConfig
-from mailcrane.dns.upstream import make_resolver
+from mailcrane.dns.server import make_resolver
 from mailcrane.http.app import HTTPApp
 from mailcrane.http.client import GuardedClient
 from mailcrane.listener.smtp import SMTPListener
@@ -54,6 +54,7 @@ from mailcrane.webhook.attempt import HTTPPoster
 from mailcrane.webhook.caller import WebhookCaller
 from mailcrane.webhook.dispatcher import Dispatcher
 from mailcrane.webhook.slots import most_calls
+from mailcrane.webhook.trouble import TOPIC as WEBHOOK_TROUBLE
 from mailcrane.webhook.trouble import watch_trouble
 
 log = get_log(__name__)
@@ -167,6 +168,8 @@ class Server:
         if configuration.version > self._directory.version:
             self._directory = Directory(configuration, hostname=self.static.hostname)
             self._look_for_what_is_named()
+            # A webhook that was changed is disabled no longer.
+            self.store.wakeups.wake(WEBHOOK_TROUBLE)
             log.info("configuration in use", version=configuration.version)
 
     def bind(self) -> None:

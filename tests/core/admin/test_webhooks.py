@@ -262,6 +262,18 @@ async def test_a_call_in_the_queue_is_not_replayed(autojump_clock: trio.testing.
         assert (await do(made, "webhook_replay_calls", ids=[77])).missing == ("77",)
 
 
+async def test_health_forgets_a_disabled_webhook_when_its_secret_changes(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async with running(secrets=(Secret(SECRET),)) as made:
+        made.receiver.answer(410)
+        await record(made, EventKind.FAILED)
+        await do(made, "webhook_secret_rotate", account="ann")
+        await trio.sleep(1)
+        (component,) = [one for one in made.server.report_health().components if one.component == "webhooks"]
+        assert component.reason == ""
+
+
 async def test_a_webhook_that_was_disabled_is_shown_and_enabled_again(autojump_clock: trio.testing.MockClock) -> None:
     async with running(secrets=(Secret(SECRET),)) as made:
         made.receiver.answer(410)

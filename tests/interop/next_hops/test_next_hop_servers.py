@@ -15,7 +15,7 @@ import trio
 from mailcrane.api import Outcome, RecipientResult, Secret
 from mailcrane.api.tls import TLSMode, TLSPolicy
 from mailcrane.config.static import DNSConfig
-from mailcrane.dns.upstream import make_resolver
+from mailcrane.dns.server import make_resolver
 from mailcrane_conformance.transport import make_delivery
 from mailcrane_transports.config import AuthConfig, DirectConfig, SMTPConfig, SocksConfig, SubmissionsConfig
 from mailcrane_transports.direct import open_direct, open_socks
