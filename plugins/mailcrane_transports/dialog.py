@@ -84,6 +84,11 @@ class Dialog:
         """Whether no command can be sent any more."""
         return self._connection.is_closed
 
+    @property
+    def is_after_content(self) -> bool:
+        """Whether the final dot was sent and nothing was said to it: the peer may have taken the message."""
+        return self._connection.is_after_content
+
     async def greeting(self) -> Reply:
         """Wait for the peer's first reply; 220 lets it go on."""
         return (await self._expect(Greeting, _GREETING_SECONDS)).reply
@@ -180,9 +185,15 @@ class Dialog:
         return (await self._expect(ContentDone, _FINAL_REPLY_SECONDS)).reply
 
     async def reset(self) -> None:
-        """End a transaction that did not come to its content, so that another can begin."""
+        """End a transaction that did not come to its content, so that another can begin.
+
+        Raises:
+            DialogFailed: the peer ended the dialog instead (421).
+        """
         self._connection.reset()
-        await self._expect(ResetDone, _COMMAND_SECONDS)
+        reply = (await self._expect(ResetDone, _COMMAND_SECONDS)).reply
+        if self.is_over:
+            raise DialogFailed(f"RSET: {reply}")
 
     async def quit(self) -> None:
         """Say goodbye; whatever comes of it."""

@@ -59,13 +59,22 @@ class DirectTransport:
             NotNow: no host was asked, because a limit is reached or all are left alone.
         """
         progress = Progress(delivery)
-        domain = delivery.entries[0].forward_path.domain
+        with progress.kept(self._home.log):
+            await self._ask_hosts(progress)
+        return progress.results()
+
+    async def aclose(self) -> None:
+        """Close the sessions that are kept."""
+        await self._line.aclose()
+
+    async def _ask_hosts(self, progress: Progress) -> None:
+        domain = progress.delivery.entries[0].forward_path.domain
         is_local = self._home.is_local_domain(domain)
         try:
             hosts = await self._hosts(domain, is_local=is_local)
         except NoHost as none:
             progress.refused(none.result)
-            return progress.results()
+            return
         not_now: list[NotNow] = []
         full_preference: int | None = None
         is_any_asked = False
@@ -88,11 +97,6 @@ class DirectTransport:
                 break
         if not_now and not is_any_asked:
             raise min(not_now, key=lambda one: one.seconds)
-        return progress.results()
-
-    async def aclose(self) -> None:
-        """Close the sessions that are kept."""
-        await self._line.aclose()
 
     async def _hosts(self, domain: str, *, is_local: bool) -> tuple[MailHost, ...]:
         if domain.startswith("["):

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Awaitable, Callable
 
 from msgspec import Struct
 
+from mailcrane.api import Log
 from mailcrane.api.dns import Resolver
 from mailcrane.api.tls import OpportunisticTLS, TLSPolicyProvider
 
@@ -21,6 +23,7 @@ class Home(Struct, frozen=True):
         resolver: Looks names up.
         is_local_domain: Tells whether the server takes mail for a domain itself.
         policies: Of domains, for their mail exchangers.
+        log: Of the plugin.
     """
 
     start_soon: StartSoon
@@ -28,3 +31,4 @@ class Home(Struct, frozen=True):
     resolver: Resolver
     is_local_domain: Callable[[str], bool]
     policies: TLSPolicyProvider = OpportunisticTLS()
+    log: Log = Log(logging.getLogger("mailcrane.plugins.transports"))

@@ -56,5 +56,11 @@ class TransportsPlugin(Plugin):
 
     async def _open(self, open_transport: Open, config: Any) -> Transport:
         context = self.context
-        home = Home(self._nursery.start_soon, lambda: context.hostname, context.resolver, context.is_local_domain)
+        home = Home(
+            self._nursery.start_soon,
+            lambda: context.hostname,
+            context.resolver,
+            context.is_local_domain,
+            log=context.log,
+        )
         return await open_transport(config, home)

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import trio
 from msgspec.structs import replace
 
-from mailcrane.api import Delivery, Outcome, RecipientResult, Reply, TLSUse
+from mailcrane.api import Delivery, Log, NotNow, Outcome, RecipientResult, Reply, TLSUse
 
 _LACKING_CODES = frozenset({"5.6.7", "5.7.30"})
 
@@ -87,6 +91,30 @@ class Progress:
         self.remote_mta = host
         self.refused(RecipientResult(Outcome.DEFERRED, error=error))
 
+    @contextmanager
+    def kept(self, log: Log) -> Iterator[None]:
+        """Keep what is known when the block cannot go on, because of a fault of ours or because it is cancelled.
+
+        Who has the message would get it again otherwise. While nothing is known, what is raised goes on.
+
+        Args:
+            log: Where a fault is told of.
+        """
+        try:
+            yield
+        except NotNow:
+            raise
+        except Exception as error:
+            if not self._is_anything_known:
+                raise
+            log.exception("delivery was broken off; results so far are kept", delivery=self.delivery.id)
+            self._break_off(f"internal error: {type(error).__name__}")
+        except trio.Cancelled:
+            # Nothing is waited for after this, so whoever cancels is held up no longer than by going on with it.
+            if not self._is_anything_known:
+                raise
+            self._break_off("the delivery was interrupted before this forward-path was done")
+
     def results(self) -> tuple[RecipientResult, ...]:
         """Return one result per forward-path."""
         everywhere = {code for code, count in self._lacking.items() if count == self.hosts_tried}
@@ -98,6 +126,16 @@ class Progress:
                 result = replace(result, outcome=Outcome.FAILED)
             results.append(replace(result, dialed=dialed))
         return tuple(results)
+
+    @property
+    def _is_anything_known(self) -> bool:
+        return any(
+            result.outcome is not Outcome.DEFERRED or result.is_maybe_delivered for result in self._results.values()
+        )
+
+    def _break_off(self, error: str) -> None:
+        for position in list(self.waiting):
+            self._set(position, RecipientResult(Outcome.DEFERRED, error=error))
 
     def _set(self, position: int, result: RecipientResult) -> None:
         if self.is_lenient and _is_about_policy(result):

@@ -26,6 +26,7 @@ class RelayTransport:
 
     def __init__(self, target: Target, set_up: SetUp, config: NextHopConfig, home: Home) -> None:
         self._target = target
+        self._log = home.log
         self._line = Line(SystemDialer(), set_up, home.hostname, config, home.start_soon)
 
     async def deliver(self, delivery: Delivery) -> tuple[RecipientResult, ...]:
@@ -40,10 +41,11 @@ class RelayTransport:
             progress.begin_host()
             progress.lacks(_NO_VERIFIED_TLS)
             return progress.results()
-        try:
-            await self._line.deliver(self._target, progress, _left_to_the_system)
-        except Suspended as suspended:
-            progress.untried(self._target.host, str(suspended))
+        with progress.kept(self._log):
+            try:
+                await self._line.deliver(self._target, progress, _left_to_the_system)
+            except Suspended as suspended:
+                progress.untried(self._target.host, str(suspended))
         return progress.results()
 
     async def aclose(self) -> None:

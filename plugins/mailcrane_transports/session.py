@@ -173,7 +173,7 @@ class SetUp:
         reply = await dialog.start_tls(self._tls(target.policy.mode), target.host)
         if reply.is_positive:
             await self._hello(dialog, target, ehlo)
-        elif not is_optional:
+        elif not is_optional or dialog.is_over:
             raise SetUpRefused(_deferred(f"STARTTLS was refused: {reply}", reply))
 
     def _tls(self, mode: TLSMode) -> ClientTLS:

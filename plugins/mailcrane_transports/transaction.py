@@ -97,6 +97,13 @@ async def transact(session: Session, progress: Progress) -> str:
             raise SessionStale from failure
         session.is_broken = True
         progress.lost(str(failure), in_content if failure.is_after_content else frozenset())
+    except SessionStale:
+        raise
+    except BaseException:
+        # Cancelled, or a fault of ours: who may have it is to be known whatever comes of that.
+        if dialog.is_after_content:
+            progress.lost("nobody waited for the reply to the final dot", in_content)
+        raise
     return push_back
 
 

@@ -63,8 +63,21 @@ async def test_a_call_that_swallows_its_cancellation_is_not_waited_for(
 
     with pytest.raises(DeadlinePassed):
         await calls.call(10.0, swallow)
-    assert trio.current_time() == 10
+    assert trio.current_time() == 11
     await trio.sleep(200)
+
+
+async def test_what_a_call_answers_when_it_is_cancelled_at_the_deadline_is_believed(
+    calls: BoundedCalls, autojump_clock: trio.testing.MockClock
+) -> None:
+    async def partly() -> int:
+        try:
+            await trio.sleep_forever()
+        except trio.Cancelled:
+            return 42
+
+    assert await calls.call(10.0, partly) == 42
+    assert trio.current_time() == 10
 
 
 async def test_a_cancelled_caller_cancels_the_call(calls: BoundedCalls, autojump_clock: trio.testing.MockClock) -> None:

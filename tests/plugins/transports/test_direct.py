@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
+import trio
 from msgspec.structs import replace
 
 from mailcrane.api import Attempt, NotNow, Outcome, RecipientResult, Reply, TLSUse
@@ -111,6 +112,72 @@ async def test_the_next_host_is_asked_for_the_forward_paths_that_one_defers(
     assert [result.outcome for result in results] == [Outcome.DELIVERED, Outcome.FAILED, Outcome.DELIVERED]
     assert [line for line in mx2.lines[0] if line.startswith("RCPT")] == ["RCPT TO:<c@peer.example>"]
     assert results[2].notes == ("mx1.peer.example (127.0.0.1): RCPT: 451 4.3.0 later",)
+
+
+async def deliver_two(transport: DirectTransport, mx1: Any) -> tuple[RecipientResult, ...]:
+    """Deliver to one forward-path that the best host takes and to one that it defers."""
+    mx1.replies["RCPT"] = ["250 ok", "451 4.3.0 later"]
+    return await transport.deliver(make_delivery("a@peer.example", "b@peer.example"))
+
+
+async def test_a_backup_that_closes_at_starttls_takes_nothing_back_from_those_who_have_the_message(
+    mx1: Any, mx2: Any, certificate: Any, open_direct_to: OpenTo
+) -> None:
+    mx2.tls = ServerTLS([certificate[1]], unknown_server_name=UnknownServerName.FALL_BACK)
+    mx2.extensions = ("STARTTLS",)
+    mx2.replies["STARTTLS"] = ["421 4.3.2 going down"]
+    results = await deliver_two(await open_direct_to(mx1), mx1)
+    assert [result.outcome for result in results] == [Outcome.DELIVERED, Outcome.DEFERRED]
+    assert results[1].error == "STARTTLS was refused: 421 4.3.2 going down"
+
+
+class FaultyPolicies:
+    """A provider of policies that has a fault for one host."""
+
+    def __init__(self, host: str) -> None:
+        self.host = host
+
+    async def policy(self, domain: str, host: str) -> TLSPolicy:
+        if host == self.host:
+            raise KeyError(host)
+        return TLSPolicy(TLSMode.OPPORTUNISTIC)
+
+
+async def test_a_fault_of_ours_at_the_backup_takes_nothing_back_from_those_who_have_the_message(
+    mx1: Any, mx2: Any, home: Home, opened: Opened, caplog: pytest.LogCaptureFixture
+) -> None:
+    faulty = replace(home, policies=FaultyPolicies("mx2.peer.example"))
+    transport = opened(await open_direct(DirectConfig(port=mx1.port), faulty))
+    results = await deliver_two(transport, mx1)
+    assert [result.outcome for result in results] == [Outcome.DELIVERED, Outcome.DEFERRED]
+    assert results[1].error == "internal error: KeyError"
+    assert "results so far are kept" in caplog.text
+
+
+async def test_a_fault_of_ours_before_anybody_has_the_message_is_raised(mx1: Any, home: Home, opened: Opened) -> None:
+    faulty = replace(home, policies=FaultyPolicies("mx1.peer.example"))
+    transport = opened(await open_direct(DirectConfig(port=mx1.port), faulty))
+    with pytest.raises(KeyError):
+        await transport.deliver(make_delivery())
+
+
+async def test_those_who_have_the_message_are_known_when_the_delivery_is_cancelled_at_the_backup(
+    mx1: Any, mx2: Any, open_direct_to: OpenTo
+) -> None:
+    mx2.gate = trio.Event()
+    transport = await open_direct_to(mx1)
+    results: list[tuple[RecipientResult, ...]] = []
+    async with trio.open_nursery() as deliveries:
+
+        async def deliver() -> None:
+            results.append(await deliver_two(transport, mx1))
+
+        deliveries.start_soon(deliver)
+        await mx2.wait_for_contents(1)
+        deliveries.cancel_scope.cancel()
+    [(first, second)] = results
+    assert first.outcome is Outcome.DELIVERED
+    assert (second.outcome, second.is_maybe_delivered) == (Outcome.DEFERRED, True)
 
 
 async def test_a_host_that_fails_for_good_is_the_last(mx1: Any, mx2: Any, open_direct_to: OpenTo) -> None:

@@ -54,6 +54,24 @@ async def test_a_transaction_without_content_is_reset_before_the_next(peer: Any,
     assert verbs(peer) == ["EHLO", "MAIL", "RCPT", "DATA", "RSET", "MAIL", "RCPT", "DATA"]
 
 
+async def test_a_kept_connection_that_is_closed_at_the_reset_is_made_anew(peer: Any, open_to: OpenTo) -> None:
+    transport = await open_to(peer)
+    peer.replies = {"RCPT": ["550 5.1.1 nobody"], "DATA": ["503 no recipients"], "RSET": ["421 4.4.2 timeout"]}
+    assert await deliver(transport) == [Outcome.FAILED]
+    assert await deliver(transport) == [Outcome.DELIVERED]
+    assert len(peer.lines) == 2
+
+
+async def test_a_peer_that_closes_at_the_reset_between_transactions_takes_nothing_back(
+    peer: Any, open_to: OpenTo
+) -> None:
+    transport = await open_to(peer)
+    peer.extensions = ("LIMITS RCPTMAX=1",)
+    peer.replies = {"RCPT": ["250 ok", "550 5.1.1 nobody"], "RSET": ["421 4.4.2 timeout"]}
+    paths = [f"{name}@peer.example" for name in "abc"]
+    assert await deliver(transport, *paths) == [Outcome.DELIVERED, Outcome.FAILED, Outcome.DEFERRED]
+
+
 async def test_a_connection_has_so_many_messages_at_most(peer: Any, open_to: OpenTo) -> None:
     transport = await open_to(peer, messages_per_connection=2)
     for _ in range(3):
