@@ -139,17 +139,21 @@ async def end_entries(administration: Administration, request: EndEntries) -> Ch
     event = EventKind.FAILED if request.is_failure else EventKind.CANCELED
     directory = await administration.directory()
 
-    async def end(ids: Sequence[int]) -> int:
-        return await end_by_hand(
-            store=administration.store,
-            directory=directory,
-            hooks=administration.hooks,
-            ids=ids,
-            event=event,
-            by=administration.actor,
-        )
+    def act(conditions: QueueFilter) -> Act:
+        async def end(ids: Sequence[int]) -> int:
+            return await end_by_hand(
+                store=administration.store,
+                directory=directory,
+                hooks=administration.hooks,
+                ids=ids,
+                event=event,
+                by=administration.actor,
+                conditions=conditions,
+            )
 
-    return await in_pieces(administration, request, lambda conditions: end)
+        return end
+
+    return await in_pieces(administration, request, act)
 
 
 async def in_pieces(

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from datetime import timedelta
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from mailcrane.config.directory import Directory
 from mailcrane.model.delivery import Attempt, Entry, Outcome, RecipientResult
@@ -17,6 +18,7 @@ from mailcrane.retire.bounce import Bounce, failure_bounce, place
 from mailcrane.retire.ending import retire
 from mailcrane.retire.notice import Why
 from mailcrane.retire.retention import retention
+from mailcrane.store.records import QueueFilter
 from mailcrane.store.store import Store
 from mailcrane.store.transaction import Transaction
 
@@ -43,6 +45,7 @@ async def end_by_hand(
     ids: Sequence[int],
     event: EventKind,
     by: str,
+    conditions: QueueFilter | None = None,
 ) -> int:
     """Take entries out of the queue for good, held ones and those under way included.
 
@@ -56,6 +59,7 @@ async def end_by_hand(
         ids: Of entries; those that are not in the queue are passed over.
         event: ``failed`` or ``canceled``.
         by: Who did it, for the event and the history.
+        conditions: What entries must still meet when they are ended; None for nothing.
 
     Returns:
         How many entries were ended.
@@ -77,7 +81,8 @@ async def end_by_hand(
             if event is EventKind.FAILED:
                 bounce = await failure_bounce(store, directory, entry, result, why=Why.BY_HAND)
             chosen.append(_Chosen(entry, keep_for, result, bounce))
-        ended += await store.write(functools.partial(_end, chosen=chosen, event=event), key="queue")
+        unit = functools.partial(_end, chosen=chosen, event=event, conditions=conditions)
+        ended += await store.write(unit, key="queue")
     log.info("entries were ended by hand", event=str(event), by=by, count=ended)
     return ended
 
@@ -87,7 +92,13 @@ def _read(transaction: Transaction, *, ids: Sequence[int]) -> list[tuple[Entry, 
     return [(entry, transaction.queue.attempts(entry.id)) for entry in found if entry is not None]
 
 
-def _end(transaction: Transaction, *, chosen: Sequence[_Chosen], event: EventKind) -> int:
+def _end(
+    transaction: Transaction, *, chosen: Sequence[_Chosen], event: EventKind, conditions: QueueFilter | None
+) -> int:
+    if conditions is not None and chosen:
+        ids = tuple(one.entry.id for one in chosen)
+        fitting = set(transaction.queue.ids(replace(conditions, ids=ids, after_id=0, limit=len(ids))))
+        chosen = [one for one in chosen if one.entry.id in fitting]
     return sum(_end_one(transaction, one, event) for one in chosen)
 
 

@@ -15,6 +15,7 @@ from mailcrane.model.reply import Reply
 from mailcrane.model.retired import Retention
 from mailcrane.retire import by_hand
 from mailcrane.retire.by_hand import end_by_hand
+from mailcrane.store.records import QueueFilter
 
 LATER = RecipientResult.from_reply(Reply.make(451, "4.3.0", "later"))
 
@@ -132,3 +133,28 @@ async def test_without_a_running_server_no_plugin_is_asked(world: Any) -> None:
 async def test_by_hand_nothing_is_delivered(world: Any) -> None:
     with pytest.raises(ValueError, match="not delivered"):
         await end(world, 1, event=EventKind.DELIVERED)
+
+
+async def test_an_entry_that_does_not_meet_the_conditions_any_more_stays(world: Any) -> None:
+    released, held = await world.queue("one@example.net", "two@example.net", is_held=True)
+
+    class Releasing(Plugin):
+        name = "releasing"
+
+        @hookimpl
+        async def retain_retired(self) -> None:
+            await world.write(lambda transaction: transaction.queue.update(released, is_held=False))
+
+    async with world.plugins(Releasing):
+        ended = await end_by_hand(
+            store=world.store,
+            directory=world.directory,
+            hooks=world.hooks,
+            ids=(released, held),
+            event=EventKind.CANCELED,
+            by="root",
+            conditions=QueueFilter(is_held=True),
+        )
+    assert ended == 1
+    [told] = await world.events(EventKind.CANCELED)
+    assert told.entry_id == held
