@@ -55,7 +55,9 @@ def _call(url: str, method: str, request: str, key: str) -> None:
     headers = {"Authorization": "Basic " + base64.b64encode(login.encode()).decode()}
     if key:
         headers["Idempotency-Key"] = key
-    place = parts._replace(netloc=parts.netloc.rpartition("@")[2], path=parts.path.rstrip("/") + "/" + method)
+    # The base path of the API does as well: methods are below v0/ wherever it is.
+    path = parts.path.rstrip("/").removesuffix("/v0") + f"/v0/{method}"
+    place = parts._replace(netloc=parts.netloc.rpartition("@")[2], path=path)
     body = urllib.parse.urlencode({"request": request}).encode()
     try:
         with urllib.request.urlopen(

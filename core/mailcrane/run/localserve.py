@@ -315,6 +315,16 @@ def addresses_of(config: StaticConfig) -> Addresses:
     )
 
 
+def missing_services(config: StaticConfig) -> tuple[str, ...]:
+    """Return services that a new file has and this one, of an earlier release, has not: ``name = "/path/"`` each."""
+    listener = next(
+        (one for one in config.listeners.values() if one.protocol == "http" and "webapi" in one.services), None
+    )
+    if listener is None:
+        return ()
+    return tuple(f'{name} = "/{name}/"' for name in ("messages", "hooks") if name not in listener.services)
+
+
 def greeting(addresses: Addresses, directory: Path) -> str:
     """What is printed when the server is ready: where it is, how to log in, and a line to try."""
     request = (

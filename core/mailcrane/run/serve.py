@@ -101,6 +101,14 @@ def localserve(
         return 0
     set_up_logging(static.log.level, static.log.format, static.log.levels)
 
+    missing = development.missing_services(static)
+    if missing:
+        log.info(
+            "the file is left as it is, but a new one has more services: add them to those of [listeners.http]",
+            file=path / development.CONFIG_NAME,
+            services=", ".join(missing),
+        )
+
     async def when_bound(server: Server) -> None:
         """Say where the server is, which is known only now where the system chose ports."""
         server.static = development.as_bound(server.static, server.bound(), ports)

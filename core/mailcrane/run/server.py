@@ -321,6 +321,8 @@ class Server:
                     await self.web.start(lifespans, applications)
                     await nursery.start(serve_http, made, self._stop)
                 self.health.set("listeners", State.OK)
+                # Now, so that it tells since when a plugin is well.
+                self.report_health()
                 self.ready.set()
                 task_status.started()
                 await self._stop.wait()

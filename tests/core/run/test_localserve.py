@@ -117,6 +117,14 @@ def test_a_server_without_the_catcher_has_no_webhook_and_no_line_about_it(tmp_pa
     assert "messages" not in localserve.greeting(addresses, tmp_path)
 
 
+def test_services_that_an_old_file_does_not_have_are_named(tmp_path: Path) -> None:
+    localserve.set_up(tmp_path)
+    path = tmp_path / "mailcrane.toml"
+    assert localserve.missing_services(load(path)) == ()
+    path.write_text(path.read_text().replace('messages = "/messages/", ', ""))
+    assert localserve.missing_services(load(path)) == ('messages = "/messages/"',)
+
+
 @contextmanager
 def _process(*options: str) -> Iterator[tuple[subprocess.Popen[str], dict[str, Any]]]:
     """Run a server on free ports; yields what it says of itself."""

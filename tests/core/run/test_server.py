@@ -92,8 +92,11 @@ relay_account = "carla"
 
 async def test_health_tells_of_listeners_and_plugins(autojump_clock: trio.testing.MockClock) -> None:
     async with server() as running:
+        started_at = running.server.clock.now()
+        await trio.sleep(60)
         report = running.server.report_health()
     assert report.state is State.OK
+    assert {one.since for one in report.components if one.component.startswith("plugin")} == {started_at}
     assert {"listeners", "plugin fake_transport"} <= {one.component for one in report.components}
 
 

@@ -80,6 +80,12 @@ def test_a_call_sends_standard_input_with_the_login_of_the_url(server: Server) -
     assert form == {"request": ['{"EmailAddress": "x"}']}
 
 
+def test_the_base_path_of_the_api_does_as_well(server: Server) -> None:
+    for url in (server.url, server.url.removesuffix("/"), server.url.removesuffix("v0/")):
+        assert CliRunner().invoke(webapi, ["SuppressionPresent", url], input="{}").exit_code == 0
+    assert {path for path, _, _ in server.asked} == {"/webapi/v0/SuppressionPresent"}
+
+
 @pytest.mark.parametrize(
     ("status", "content_type", "body", "expected"),
     [
@@ -97,7 +103,7 @@ def test_a_refusal_is_exit_code_1(server: Server, status: int, content_type: str
 def test_a_server_that_is_not_there_is_exit_code_1() -> None:
     result = CliRunner().invoke(webapi, ["Send", "http://a:b@127.0.0.1:9/"], input="{}")
     assert result.exit_code == 1
-    assert "http://127.0.0.1:9/Send" in result.output
+    assert "http://127.0.0.1:9/v0/Send" in result.output
     assert "b@" not in result.output
 
 
