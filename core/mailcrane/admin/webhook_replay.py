@@ -97,10 +97,10 @@ async def replay_calls(administration: Administration, request: ReplayCalls) -> 
         )
     found = {id_: (events[event_id], url) for id_, (event_id, url) in told.items() if event_id in events}
     calls = 0
-    # One event may have had several calls, to several URLs: each is a replay of its own.
-    for event, url in found.values():
-        calls += await _replay(dispatcher, [event], {event.id: url})
-    await administration.store.write(lambda transaction: transaction.webhooks.bury(found), key="webhooks")
+    # One event may have had several calls, to several URLs: each is a replay of its own, and a unit of its own. Who
+    # repeats this for those that are given up, because it was interrupted, replays those that were not.
+    for id_, (event, url) in found.items():
+        calls += await _replay(dispatcher, [event], {event.id: url}, calls=(id_,))
     return Replayed(len(found), calls, tuple(str(id_) for id_ in request.ids if id_ not in found))
 
 
@@ -159,11 +159,13 @@ def _reading(
     return read
 
 
-async def _replay(dispatcher: Dispatcher, events: list[Event], urls: dict[str, str] | None = None) -> int:
+async def _replay(
+    dispatcher: Dispatcher, events: list[Event], urls: dict[str, str] | None = None, *, calls: tuple[int, ...] = ()
+) -> int:
     if not events:
         return 0
     try:
-        return await dispatcher.replay(events, urls)
+        return await dispatcher.replay(events, urls, calls=calls)
     except UnknownAccount as error:
         raise AdminError("not_found", f'the account "{error.account}" was removed') from None
 

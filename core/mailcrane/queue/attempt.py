@@ -316,7 +316,7 @@ class Attempter:
         return await self._with_retention(Ending(leased, result))
 
     async def _delay_bounce(self, entry: Entry, result: RecipientResult, due_at: datetime) -> Bounce | None:
-        if entry.attempts != DELAYED_AFTER:
+        if entry.attempts < DELAYED_AFTER or await self._is_told_late(entry):
             return None
         most, interval = self._config.max_attempts, timedelta(seconds=self._config.retry_interval_seconds)
         return await delay_bounce(
@@ -327,6 +327,13 @@ class Attempter:
             give_up_at=last_due_at(entry, due_at, most, interval),
             attempts_left=(entry.max_attempts or most) - entry.attempts,
         )
+
+    async def _is_told_late(self, entry: Entry) -> bool:
+        """Whether an attempt before this one told the sender. One that a crash interrupted has told nobody."""
+        if entry.attempts <= DELAYED_AFTER:
+            return False
+        before = await self._attempts_before(entry)
+        return any(_is_deferred(attempt) and attempt.number >= DELAYED_AFTER for attempt in before)
 
     async def _with_retention(self, ending: Ending) -> Ending:
         entry = ending.leased.entry

@@ -97,6 +97,8 @@ class Scheduler:
         self._again: set[str] = set()
         # Whether there was no room for any domain.
         self._is_full = False
+        # Whether leases may have ended while the store took nothing: they are made longer before others are given.
+        self._is_late = False
 
     @property
     def under_way(self) -> int:
@@ -195,8 +197,10 @@ class Scheduler:
             except (StoreFailed, StoreClosed):
                 raise
             except StoreError as error:
+                self._is_late = True
                 log.error("the queue cannot go on", problem=str(error), again_in_seconds=_TROUBLE_SECONDS)
                 wait_seconds = _TROUBLE_SECONDS
+                resume_at = max(resume_at, trio.current_time() + _TROUBLE_SECONDS)
             # What another worker left settling is found when its lease ends, of which nobody tells.
             with trio.move_on_after(min(wait_seconds, max(0.0, resume_at - trio.current_time()))):
                 await self._store.wakeups.wait(TOPIC, seen=seen)
@@ -227,8 +231,10 @@ class Scheduler:
         """Begin attempts; returns them, when something may be due next, and small content by its id."""
         again, self._again = self._again, set()
         self._waiting -= again
+        late = self._late_leases()
 
         def begin(transaction: Transaction) -> tuple[Begun, datetime | None, dict[int, Opening | None]]:
+            _renew(transaction, leases=late, length=self._lease_length)
             begun = transaction.queue.begin_attempts(
                 self._worker,
                 transaction.now + self._lease_length,
@@ -256,18 +262,20 @@ class Scheduler:
             except StoreError:
                 self._again |= again
                 raise
+            self._is_late = False
             for members in begun.deliveries:
                 self._hold(members)
         return begun, due_at, openings
 
     async def _resume(self, attempts: trio.Nursery, attempter: Attempter) -> None:
+        late = self._late_leases()
+
+        def resume(transaction: Transaction) -> list[Leased]:
+            _renew(transaction, leases=late, length=self._lease_length)
+            return transaction.queue.settling(self._worker, transaction.now + self._lease_length, _RESUME_LIMIT)
+
         with trio.CancelScope(shield=True):
-            settling = await self._store.write(
-                lambda transaction: transaction.queue.settling(
-                    self._worker, transaction.now + self._lease_length, _RESUME_LIMIT
-                ),
-                key=TOPIC,
-            )
+            settling = await self._store.write(resume, key=TOPIC)
             for leased in settling:
                 self._hold((leased,))
         for leased in settling:
@@ -335,10 +343,20 @@ class Scheduler:
     def _lease_length(self) -> timedelta:
         return timedelta(seconds=self._config.lease_seconds)
 
+    def _leases(self) -> list[tuple[int, int]]:
+        return [(entry_id, leased.token) for entry_id, leased in self._held.items()]
+
+    def _late_leases(self) -> list[tuple[int, int]]:
+        """Return the leases that may have ended although we hold them, whose results are still to be stored.
+
+        A disk that was full for longer than a lease must not make us deliver again what was delivered meanwhile.
+        """
+        return self._leases() if self._is_late else []
+
     async def _renew_leases(self) -> None:
         while True:
             await trio.sleep(self._config.lease_seconds / 3)
-            leases = [(entry_id, leased.token) for entry_id, leased in self._held.items()]
+            leases = self._leases()
             if not leases:
                 continue
             try:
@@ -348,6 +366,7 @@ class Scheduler:
             except (StoreFailed, StoreClosed):
                 raise
             except StoreError as error:
+                self._is_late = True
                 log.error("leases could not be renewed", problem=str(error))
                 continue
             lost = sorted(entry_id for entry_id, _ in leases if entry_id in self._held and entry_id not in kept)

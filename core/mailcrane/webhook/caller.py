@@ -15,7 +15,7 @@ import trio
 from mailcrane.config.static import WebhooksConfig
 from mailcrane.http.client import HTTPClientError
 from mailcrane.model.clock import Clock
-from mailcrane.model.webhook import CallResult, WebhookCall
+from mailcrane.model.webhook import CallResult
 from mailcrane.observe import metrics
 from mailcrane.observe.log import get_log
 from mailcrane.store.errors import StoreClosed, StoreError, StoreFailed, UnknownAccount
@@ -42,7 +42,7 @@ from mailcrane.webhook.targets import with_present_secrets
 log = get_log(__name__)
 
 TOPIC = "webhooks"
-# A call takes a minute, and may wait another for its predecessor: leases need not be renewed.
+# A call takes a minute, and may wait another for its predecessor: leases need not be renewed while the store works.
 LEASE_SECONDS = 300.0
 INTERRUPTED = "the server was stopped"
 
@@ -54,6 +54,8 @@ _TROUBLE_SECONDS = 5.0
 _PAUSE_SECONDS = 0.01
 # For results that are there to be committed, once calls were interrupted.
 _SETTLE_SECONDS = 10.0
+
+Held = tuple[int, int]
 
 _results_total = metrics.Counter("mailcrane_webhook_results_total", "Attempts of webhook calls by result.", ("code",))
 _seconds = metrics.Histogram("mailcrane_webhook_request_duration_seconds", "Duration of webhook requests.")
@@ -88,11 +90,13 @@ class WebhookCaller:
         self._stopping = trio.CancelScope()
         self._is_interrupted = False
         self._requests: set[trio.CancelScope] = set()
-        # What is under way, by call id.
-        self._held: dict[int, LeasedCall] = {}
+        # What is under way, by call id and token: a call may be due again before its end was noted here.
+        self._held: dict[Held, LeasedCall] = {}
+        # Whether leases may have ended while the store took nothing: they are made longer before others are given.
+        self._is_late = False
         self._slots = Slots(config.concurrency, config.concurrency_per_url)
         self._settler = Settler(store, key=TOPIC)
-        self._in_slots: set[int] = set()
+        self._in_slots: set[Held] = set()
         # Those in both lanes, and as many whose results are being committed.
         self._most_held = 2 * most_calls(config.concurrency)
         # The last call that was begun for an entry and URL, until it is done: a newer one waits for it.
@@ -145,6 +149,7 @@ class WebhookCaller:
             except (StoreFailed, StoreClosed):
                 raise
             except StoreError as error:
+                self._is_late = True
                 log.error("webhooks cannot go on", problem=str(error), again_in_seconds=_TROUBLE_SECONDS)
                 wait_seconds = _TROUBLE_SECONDS
             with trio.move_on_after(min(wait_seconds, LEASE_SECONDS)):
@@ -173,8 +178,11 @@ class WebhookCaller:
     async def _start_some(self, calls: trio.Nursery) -> int:
         slots = self._slots
         most, closed = slots.free(trio.current_time()), slots.closed()
+        # A call whose result could not be stored for longer than a lease is not to be made again.
+        late = list(self._held) if self._is_late else []
 
         def lease(transaction: Transaction) -> tuple[int, list[LeasedCall]]:
+            transaction.webhooks.renew(late, transaction.now + timedelta(seconds=LEASE_SECONDS))
             leased = transaction.webhooks.lease_due(
                 self._worker,
                 transaction.now + timedelta(seconds=LEASE_SECONDS),
@@ -201,6 +209,7 @@ class WebhookCaller:
         # Cancelling the wait would not undo the unit: what it leased is to be known here.
         with trio.CancelScope(shield=True):
             count, ready = await self._store.write(lease, key=TOPIC)
+            self._is_late = False
             for leased in ready:
                 predecessor, done = self._hold(leased)
                 calls.start_soon(self._call, leased, predecessor, done)
@@ -219,7 +228,7 @@ class WebhookCaller:
                     return
             result = await self._attempt(leased)
             # Its slot is free while the result is committed.
-            self._end_slot(call, is_answered=bool(result.code))
+            self._end_slot(leased, is_answered=bool(result.code))
             await self._settle(leased, result)
         except (StoreFailed, StoreClosed):
             raise
@@ -294,9 +303,10 @@ class WebhookCaller:
     def _hold(self, leased: LeasedCall) -> tuple[trio.Event | None, trio.Event]:
         """Note a call that begins; returns the end of the call it has to wait for, and its own end."""
         call = leased.call
-        self._held[call.id] = leased
-        self._in_slots.add(call.id)
-        self._slots.begin(call.id, call.target.url, trio.current_time())
+        held = _held(leased)
+        self._held[held] = leased
+        self._in_slots.add(held)
+        self._slots.begin(held, call.target.url, trio.current_time())
         done = trio.Event()
         if not call.entry_id:
             return None, done
@@ -305,16 +315,17 @@ class WebhookCaller:
         self._last[key] = done
         return predecessor, done
 
-    def _end_slot(self, call: WebhookCall, *, is_answered: bool) -> None:
-        if call.id in self._in_slots:
-            self._in_slots.remove(call.id)
-            self._slots.end(call.id, trio.current_time(), is_answered=is_answered)
+    def _end_slot(self, leased: LeasedCall, *, is_answered: bool) -> None:
+        held = _held(leased)
+        if held in self._in_slots:
+            self._in_slots.remove(held)
+            self._slots.end(held, trio.current_time(), is_answered=is_answered)
             self._store.wakeups.wake(TOPIC)
 
     def _let_go(self, leased: LeasedCall, done: trio.Event) -> None:
         call = leased.call
-        del self._held[call.id]
-        self._end_slot(call, is_answered=False)
+        del self._held[_held(leased)]
+        self._end_slot(leased, is_answered=False)
         done.set()
         key = (call.entry_id, call.target.url)
         if self._last.get(key) is done:
@@ -325,3 +336,7 @@ class WebhookCaller:
     async def _wait_until_idle(self) -> None:
         while self._held:
             await self._store.wakeups.wait(TOPIC, seen=self._store.wakeups.version(TOPIC))
+
+
+def _held(leased: LeasedCall) -> Held:
+    return leased.call.id, leased.token

@@ -5,7 +5,7 @@ What was not dispatched when the server stopped is found again by its state; an 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import msgspec
 import trio
@@ -88,7 +88,9 @@ class Dispatcher:
             log.info("an account was removed while its webhooks were queued", account=error.account)
         return len(events)
 
-    async def replay(self, events: Sequence[Event], urls: Mapping[str, str] | None = None) -> int:
+    async def replay(
+        self, events: Sequence[Event], urls: Mapping[str, str] | None = None, *, calls: Collection[int] = ()
+    ) -> int:
         """Queue new calls of recorded events, with the targets, fields and secrets of today.
 
         Calls of one entry are made in the order of its events, and end no others. Targets that are disabled, or do not
@@ -97,6 +99,8 @@ class Dispatcher:
         Args:
             events: At most a few hundred: they are one unit.
             urls: Of an event's id, the only URL to call; where nothing is posted to it any more, it is the account's.
+            calls: Ids of calls that ended, which these take the place of: in the same unit they leave the list of those
+                that were given up.
 
         Returns:
             How many calls were queued.
@@ -105,9 +109,12 @@ class Dispatcher:
             UnknownAccount: the account of an event was removed meanwhile.
         """
         ready = await self._plan_all(events, urls or {})
-        return await self._store.write(
-            lambda transaction: sum(self._queue_replay(transaction, one) for one in ready), key="webhooks"
-        )
+
+        def unit(transaction: Transaction) -> int:
+            transaction.webhooks.bury(calls)
+            return sum(self._queue_replay(transaction, one) for one in ready)
+
+        return await self._store.write(unit, key="webhooks")
 
     async def _plan_all(self, events: Sequence[Event], urls: Mapping[str, str]) -> list[_Planned]:
         planned: list[_Planned | None] = [None] * len(events)

@@ -12,6 +12,7 @@ begin in the slow lane, until one of them ends sooner. Besides:
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Hashable
 
 SLOW_SECONDS = 5.0
 """How long a call may be under way before it makes room for others."""
@@ -45,8 +46,8 @@ class Slots:
         self._reserved = concurrency // _RESERVED_PART
         self._slow_lane = concurrency * SLOW_LANE_FACTOR
         # Call to URL and beginning; the oldest first.
-        self._quick: dict[int, tuple[str, float]] = {}
-        self._slow: dict[int, tuple[str, float]] = {}
+        self._quick: dict[Hashable, tuple[str, float]] = {}
+        self._slow: dict[Hashable, tuple[str, float]] = {}
         self._running: Counter[str] = Counter()
         self._limits: dict[str, int] = {}
         self._slow_urls: dict[str, None] = {}
@@ -56,13 +57,13 @@ class Slots:
         """How many calls are under way, in both lanes."""
         return len(self._quick) + len(self._slow)
 
-    def begin(self, call: int, url: str, at: float) -> None:
+    def begin(self, call: Hashable, url: str, at: float) -> None:
         """Note a call that begins."""
         lane = self._slow if url in self._slow_urls else self._quick
         lane[call] = (url, at)
         self._running[url] += 1
 
-    def end(self, call: int, at: float, *, is_answered: bool) -> None:
+    def end(self, call: Hashable, at: float, *, is_answered: bool) -> None:
         """Note a call that ended; whether with a response or without one."""
         url, begun_at = (self._quick if call in self._quick else self._slow).pop(call)
         is_slow = at - begun_at >= SLOW_SECONDS
