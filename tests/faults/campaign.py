@@ -16,16 +16,19 @@ import trio
 
 from faulty_server import Orders, run_server
 from load import LOGIN, PASSWORD, Ledger, speak_http, speak_smtp
-from mailcrane.config.rows import Account, Address, Configuration, DKIMKey, Domain, Webhook
+from mailcrane.config.rows import Account, Address, Configuration, DKIMKey, Domain, Route, Webhook
 from mailcrane.config.validate import validate
 from mailcrane.message.dkim_keys import generate_key
 from mailcrane.model.clock import SystemClock
+from mailcrane.model.event import OUTGOING_EVENT_KINDS
 from mailcrane.observe.secret import Secret
 from mailcrane.sasl.credentials import Credentials, make_scram_secret
 from mailcrane.store.sqlite import open_sqlite
 from mailcrane.store.transaction import Transaction
+from operating import Operator
 from peers import Receiver, Sink, listening
-from state import DATABASE, State, is_at_rest, problems, read_state
+from promises import SEEN, problems
+from state import DATABASE, State, is_at_rest, read_state
 
 LIFE_SECONDS = 30.0
 """The most that a life of the server may take, which is long only on a busy machine."""
@@ -45,6 +48,13 @@ type = "smtp"
 host = "127.0.0.1"
 port = {sink}
 no_starttls = true
+# Fewer than come at once: what has no place is taken back.
+max_connections = 8
+
+[transports.direct]
+type = "direct"
+port = {sink}
+domain_ips = {{ "direct.example" = ["127.0.0.1"] }}
 
 [queue]
 default_transport = "sink"
@@ -100,6 +110,7 @@ class Campaign:
         data_dir: The server's.
         config: Its file.
         ledger: Over all lives.
+        operator: Gives orders to the server, where a load has them given.
     """
 
     def __init__(self, directory: Path, sink: Sink, receiver: Receiver, ports: dict[str, int], seed: str) -> None:
@@ -107,6 +118,7 @@ class Campaign:
         self.data_dir = directory / "data"
         self.config = directory / "mailcrane.toml"
         self.ledger = Ledger(seed)
+        self.operator = Operator(self.data_dir / "control", self.ledger)
         self.sink = sink
         self.receiver = receiver
         self.ports = ports
@@ -162,15 +174,24 @@ class Campaign:
                 nursery.cancel_scope.cancel()
         return code
 
-    async def recover(self) -> int:
-        """Live without a kill, with a little more mail, until nothing is due any more. Returns the exit code."""
+    async def recover(self, *, is_operated: bool = False) -> int:
+        """Live without a kill, with a little more mail, until nothing is due any more. Returns the exit code.
+
+        Args:
+            is_operated: Whether the operator repeats all orders.
+        """
         self.sink.speed_up()
+        self.receiver.is_stubborn = False
         with trio.fail_after(LIFE_SECONDS):
             async with self.living(self.orders()) as process:
                 assert await self.accepting(process), self.log()
                 async with trio.open_nursery() as nursery:
                     mixed_load(self, nursery, messages=3)
                 await until(lambda: is_at_rest(self.data_dir, "witness"))
+                if is_operated:
+                    await trio.to_thread.run_sync(self.operator.finish)
+                    self.ledger.is_operated = True
+                    await until(lambda: is_at_rest(self.data_dir, "witness"))
                 os.kill(process.pid or 0, signal.SIGTERM)
                 return await self.gone(process)
 
@@ -231,7 +252,32 @@ def trouble_load(campaign: Campaign, nursery: trio.Nursery) -> None:
     )
 
 
-LOADS: dict[str, Load] = {"mixed": mixed_load, "large": large_load, "slow": slow_load, "trouble": trouble_load}
+def operator_load(campaign: Campaign, nursery: trio.Nursery) -> None:
+    """Every way in, and an operator who fails, drops, holds by a rule, and posts again what was given up."""
+    campaign.receiver.is_stubborn = True
+    mixed_load(campaign, nursery, messages=20)
+    for kind in ("fail", "drop", "soft"):
+        nursery.start_soon(
+            partial(speak_smtp, campaign.ports["relay"], campaign.ledger, "relay", messages=12, kind=kind)
+        )
+    nursery.start_soon(campaign.operator.work, campaign.operator.queue_round)
+
+
+def replay_load(campaign: Campaign, nursery: trio.Nursery) -> None:
+    """Every way in, and an operator who cancels webhook calls and has all events posted again."""
+    mixed_load(campaign, nursery)
+    nursery.start_soon(campaign.operator.work, campaign.operator.webhook_round)
+
+
+LOADS: dict[str, Load] = {
+    "mixed": mixed_load,
+    "large": large_load,
+    "slow": slow_load,
+    "trouble": trouble_load,
+    "late": mixed_load,
+    "operator": operator_load,
+    "replay": replay_load,
+}
 
 
 @asynccontextmanager
@@ -262,7 +308,8 @@ async def campaigning(
             campaign.data_dir.mkdir()
         else:
             campaign.data_dir = data_dir
-        await _fill(campaign.data_dir / DATABASE, f"http://127.0.0.1:{receiver_port}/hook")
+        hook = f"http://127.0.0.1:{receiver_port}/hook"
+        await _fill(campaign.data_dir / DATABASE, hook, has_witness=has_witness)
         campaign.config.write_text(
             _CONFIG.format(
                 data_dir=campaign.data_dir,
@@ -282,8 +329,10 @@ async def until(is_so: Callable[[], bool]) -> None:
         await trio.sleep(0.02)
 
 
-async def _fill(path: Path, hook: str) -> None:
-    webhook = Webhook(hook, secrets=(Secret("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"),), mode="all")
+async def _fill(path: Path, hook: str, *, has_witness: bool) -> None:
+    events = (*(str(kind) for kind in sorted(OUTGOING_EVENT_KINDS)), SEEN) if has_witness else ()
+    secret = Secret("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")
+    webhook = Webhook(hook, secrets=(secret,), events=events, mode="all")
     rows = Configuration(
         domains=(Domain("here.example"),),
         accounts=(
@@ -293,6 +342,7 @@ async def _fill(path: Path, hook: str) -> None:
                 outgoing_webhook=webhook,
                 keep_retired_messages_seconds=_DAY,
                 keep_retired_webhooks_seconds=_DAY,
+                routes=(Route("direct", to_domains=("direct.example",)),),
                 # Out of reach, but counted: that is part of the commit.
                 max_outgoing_messages_per_day=1_000_000,
                 max_first_time_recipients_per_day=1_000_000,
@@ -308,6 +358,7 @@ async def _fill(path: Path, hook: str) -> None:
         # One iteration: a life of the server is too short to wait for hashing.
         credentials = Credentials(1, make_scram_secret(PASSWORD.encode(), "sha256", iterations=1))
         transaction.credentials.set("ann", credentials)
+        transaction.hold_rules.add(recipient_domain="held.example")
 
     async with await open_sqlite(str(path), SystemClock(), inline=True) as store:
         await store.write(fill, key="config")

@@ -22,7 +22,7 @@ import msgspec
 import trio
 
 from kill_points import name_of, point
-from mailcrane.api import Event, EventKind, Plugin, hookimpl
+from mailcrane.api import Event, EventKind, EventType, Plugin, hookimpl
 from mailcrane.config.static import StaticConfig
 from mailcrane.config.static import load as load_static
 from mailcrane.plugin.find import FoundPlugin, find_plugins
@@ -33,6 +33,7 @@ from mailcrane.store.sqlite.connection import connect_writer
 from mailcrane.store.sqlite.engine import SQLiteStore
 from mailcrane.store.sqlite.faults import Faults
 from mailcrane.store.transaction import Transaction
+from promises import SEEN, SEEN_EVERY
 
 ORDERS_VARIABLE = "MAILCRANE_TEST_ORDERS"
 
@@ -53,6 +54,8 @@ class Orders:
         record: File that the names of the committed units are written to, each once.
         witness: File that the plugin writes the ids of the events to that it was told of.
         lease_seconds: Of the queue, shorter than a configuration may say; 0 leaves it.
+        retry_seconds: Until the second attempt of an entry, likewise.
+        call_retry_seconds: Until the second attempt of a webhook call, likewise.
         stop_seconds: How long deliveries under way get at a stop; 0 leaves it.
         is_hasty: Whether a message that comes in is answered before its commit, as it must not be.
         synchronous: SQLite's pragma for the connection that writes; empty leaves it.
@@ -65,6 +68,8 @@ class Orders:
     record: str = ""
     witness: str = ""
     lease_seconds: float = 0.0
+    retry_seconds: float = 0.0
+    call_retry_seconds: float = 0.0
     stop_seconds: float = 0.0
     is_hasty: bool = False
     synchronous: str = ""
@@ -76,16 +81,26 @@ class Orders:
 
 
 class Witness(Plugin):
-    """Notes every event that it is told of, outside of the database, and has trouble with some."""
+    """Notes every event that it is told of, outside of the database, and has trouble with some.
+
+    Of some it records an event of its own, which it does again where it was killed in between.
+    """
 
     name = "witness"
     path = ""
+
+    @hookimpl
+    def register_event_types(self) -> Sequence[EventType]:
+        """Return the one."""
+        return [EventType(SEEN, "A delivery was seen.")]
 
     @hookimpl
     async def event_recorded(self, event: Event) -> None:
         """Write the event's id down; it survives the process."""
         if event.kind is EventKind.MESSAGE_QUEUED and event.data["forward_path"].startswith(TROUBLE):
             raise RuntimeError("trouble")
+        if event.kind is EventKind.DELIVERED and event.entry_id % SEEN_EVERY == 0:
+            await self.context.events.record("seen", entry_id=event.entry_id, data={})
         _append(self.path, event.id)
 
 
@@ -168,10 +183,14 @@ def run(config_path: str, orders: Orders) -> int:
 
     def load(path: str) -> StaticConfig:
         static = load_static(path)
-        if not orders.lease_seconds:
-            return static
-        queue = msgspec.structs.replace(static.queue, lease_seconds=orders.lease_seconds)
-        return msgspec.structs.replace(static, queue=queue)
+        queue, webhooks = static.queue, static.webhooks
+        if orders.lease_seconds:
+            queue = msgspec.structs.replace(queue, lease_seconds=orders.lease_seconds)
+        if orders.retry_seconds:
+            queue = msgspec.structs.replace(queue, retry_interval_seconds=orders.retry_seconds)
+        if orders.call_retry_seconds:
+            webhooks = msgspec.structs.replace(webhooks, retry_interval_seconds=orders.call_retry_seconds)
+        return msgspec.structs.replace(static, queue=queue, webhooks=webhooks)
 
     Witness.path = orders.witness
     faults = Faults(before_commit=killer.before_commit, after_commit=killer.after_commit)
@@ -185,6 +204,11 @@ def run(config_path: str, orders: Orders) -> int:
         patch("mailcrane.store.sqlite.engine.SQLiteStore.write", noted_write)
         patch("mailcrane.store.sqlite.batch.connect_writer", connect)
         patch("mailcrane.plugin.host.find_plugins", _find_plugins)
+        # What an operator has done to many is done in units of few, so that a kill finds it in the middle.
+        patch("mailcrane.admin.entry_changes.UNIT_ENTRIES", 3)
+        patch("mailcrane.admin.queue_changes._PIECE_ENTRIES", 6)
+        patch("mailcrane.retire.by_hand._BATCH", 2)
+        patch("mailcrane.admin.webhook_replay._UNIT", 20)
         patch("mailcrane.run.server.Notifier", functools.partial(Notifier, retry_delays=(0.01,)))
         if orders.stop_seconds:
             patch("mailcrane.run.server._STOP_DELIVERIES_SECONDS", orders.stop_seconds)

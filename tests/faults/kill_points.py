@@ -25,16 +25,38 @@ def _has_result(unit: Callable[..., Any], result: Any) -> bool:
     return bool(first.deliveries if isinstance(first, Begun) else first)
 
 
+def _has_count(unit: Callable[..., Any], result: Any) -> bool:
+    return bool(result[0])
+
+
 def _is_claim(unit: Callable[..., Any], result: Any) -> bool:
     return isinstance(result, Claim)
 
 
-def _is_final(unit: Callable[..., Any], result: Any) -> bool:
-    return any(ending.due_at is None for ending in _endings(unit))
+def _is_failed(unit: Callable[..., Any], result: Any) -> bool:
+    return any(ending.due_at is None and not ending.is_suppressed for ending in _endings(unit))
+
+
+def _is_suppressed(unit: Callable[..., Any], result: Any) -> bool:
+    return any(ending.is_suppressed for ending in _endings(unit))
 
 
 def _is_deferred(unit: Callable[..., Any], result: Any) -> bool:
     return any(ending.due_at is not None for ending in _endings(unit))
+
+
+def _is_told_late(unit: Callable[..., Any], result: Any) -> bool:
+    return any(ending.due_at is not None and ending.bounce is not None for ending in _endings(unit))
+
+
+def _holds_by_rule(unit: Callable[..., Any], result: Any) -> bool:
+    assert isinstance(unit, functools.partial)
+    edit = unit.keywords["edit"]
+    return bool(result) and isinstance(edit, functools.partial) and "rule" in edit.keywords
+
+
+def _edits(unit: Callable[..., Any], result: Any) -> bool:
+    return bool(result) and not _holds_by_rule(unit, result)
 
 
 def _endings(unit: Callable[..., Any]) -> Any:
@@ -55,7 +77,8 @@ class Point:
         hits: Which runs of the unit the server is killed at, each in a life of its own.
         needs: Another point that is killed at in the life before, where a unit only finds work after a crash there.
         load: What the clients send: ``mixed``; ``large``: also much that is staged; ``slow``: also what the next hop is
-            slow to take; ``trouble``: also what the plugin fails at.
+            slow to take; ``trouble``: also what the plugin fails at; ``late``: with attempts that soon follow each
+            other; ``operator`` and ``replay``: while somebody looks after the queue, or after webhooks.
         is_stopping: Whether the server is asked to stop once mail is under way.
     """
 
@@ -84,6 +107,9 @@ _DISPATCH: Final = "mailcrane.webhook.dispatcher:Dispatcher.dispatch_pending"
 _FEED: Final = "mailcrane.plugin.notify:_Feed"
 _STAGED: Final = "mailcrane.store.content:StagedContent"
 _PREPARE: Final = "mailcrane.transport.prepare:ContentPreparer.prepare"
+_RECORDER: Final = "mailcrane.retire.recording:PluginEventRecorder"
+_REPLAY: Final = "mailcrane.webhook.dispatcher:Dispatcher.replay"
+_CHANGE: Final = "mailcrane.admin.entry_changes:change_entries"
 _END: Final = "mailcrane.retire.ending:end_attempts"
 
 POINTS: Final = (
@@ -139,6 +165,13 @@ POINTS: Final = (
         load="slow",
         is_stopping=True,
     ),
+    Point(
+        "attempt taken back",
+        f"{_ATTEMPTER}._take_back",
+        f"{_ATTEMPTER}._take_back.<locals>.abandon",
+        hits=_ONCE_A_LIFE,
+        load="slow",
+    ),
     Point("signed header kept", _PREPARE, "mailcrane.transport.prepare:Prepared.store", hits=(1, 2, 3)),
     Point("attempt settled", f"{_ATTEMPTER}._settle", f"{_ATTEMPTER}._settle.<locals>.settle", hits=(1, 2, 5)),
     Point(
@@ -150,7 +183,16 @@ POINTS: Final = (
         needs="attempt settled",
     ),
     Point("entry deferred", f"{_ATTEMPTER}._end", _END, counts=_is_deferred, hits=(1, 2, 5)),
-    Point("failed or suppressed entry retired", f"{_ATTEMPTER}._end", _END, counts=_is_final, hits=(1, 2, 3)),
+    Point(
+        "sender told that it is late",
+        f"{_ATTEMPTER}._end",
+        _END,
+        counts=_is_told_late,
+        hits=(1, 2, 3),
+        load="late",
+    ),
+    Point("failed entry retired", f"{_ATTEMPTER}._end", _END, counts=_is_failed, hits=_ONCE_A_LIFE),
+    Point("suppressed entry retired", f"{_ATTEMPTER}._end", _END, counts=_is_suppressed, hits=(1, 2, 3)),
     Point("delivered entry retired", f"{_ATTEMPTER}._end_delivered", f"{_ATTEMPTER}._end_delivered.<locals>.end"),
     # --- what is told of it ---
     Point("webhooks queued", _DISPATCH, f"{_DISPATCH}.<locals>.<lambda>", hits=(1, 3, 7)),
@@ -185,6 +227,61 @@ POINTS: Final = (
         hits=(1, 2, 3),
         load="trouble",
     ),
+    Point(
+        "event of a plugin recorded",
+        f"{_RECORDER}.record",
+        f"{_RECORDER}.record.<locals>.<lambda>",
+        hits=(1, 3, 6),
+    ),
+    # --- an operator ---
+    Point(
+        "entries held by a rule",
+        "mailcrane.admin.entry_changes:changing.act",
+        _CHANGE,
+        counts=_holds_by_rule,
+        hits=(1, 2, 3),
+        load="operator",
+    ),
+    Point(
+        "entries changed",
+        "mailcrane.admin.entry_changes:changing.act",
+        _CHANGE,
+        counts=_edits,
+        hits=(1, 2, 3),
+        load="operator",
+    ),
+    Point(
+        "entries ended by hand",
+        "mailcrane.retire.by_hand:end_by_hand",
+        "mailcrane.retire.by_hand:_end",
+        counts=_has_result,
+        hits=(1, 3, 8),
+        load="operator",
+    ),
+    Point(
+        "call that was given up replayed",
+        _REPLAY,
+        f"{_REPLAY}.<locals>.unit",
+        counts=_has_result,
+        hits=(1, 2, 3),
+        load="operator",
+    ),
+    Point(
+        "range of events replayed",
+        _REPLAY,
+        f"{_REPLAY}.<locals>.unit",
+        counts=_has_result,
+        hits=(1, 2, 4),
+        load="replay",
+    ),
+    Point(
+        "webhook calls canceled",
+        "mailcrane.admin.webhooks:_change",
+        "mailcrane.admin.webhooks:_change.<locals>.unit",
+        counts=_has_count,
+        hits=_ONCE_A_LIFE,
+        load="replay",
+    ),
     # --- beside it ---
     Point(
         "old rows removed",
@@ -202,26 +299,19 @@ OFF_THE_WAY: Final = {
 """Units that a server commits and that no message depends on, with the reason."""
 
 WRITES_OFF_THE_WAY: Final = {
-    "mailcrane.queue.attempt:Attempter._take_back": "nothing was tried; without it the attempt is counted, as begun",
     "mailcrane.admin.administration:Administration._write": "an operator's change",
-    "mailcrane.admin.entry_changes:changing.act": "an operator's change",
-    "mailcrane.admin.hold_rules:add_hold_rule": "an operator's change",
+    "mailcrane.admin.hold_rules:add_hold_rule": "an operator's change, of one unit",
     "mailcrane.admin.hold_rules:remove_hold_rule": "an operator's change",
     "mailcrane.admin.suppressions:add_suppression": "an operator's change",
     "mailcrane.admin.suppressions:remove_suppression": "an operator's change",
     "mailcrane.admin.suppressions:import_suppressions": "an operator's change, which can be repeated",
-    "mailcrane.retire.by_hand:end_by_hand": "an operator's change, in batches that are whole",
     "mailcrane.retire.suppression:SuppressionLists.add": "an operator's or an application's change",
     "mailcrane.retire.suppression:SuppressionLists.remove": "an operator's or an application's change",
     "mailcrane.run.messages:Messages._delete": "an application's test, of a development server",
     "mailcrane.run.messages:Messages._delete_all": "an application's test, of a development server",
     "mailcrane.run.serve:localserve.when_bound": "the rows of a new development server",
-    "mailcrane.webhook.dispatcher:Dispatcher.replay": "an operator's command",
-    "mailcrane.admin.webhook_replay:replay_calls": "an operator's command",
-    "mailcrane.admin.webhooks:_change": "an operator's change",
     "mailcrane.admin.webhooks:forget_dead_calls": "an operator's change",
     "mailcrane.admin.webhooks:enable_webhook": "an operator's change",
-    "mailcrane.retire.recording:PluginEventRecorder.record": "a plugin's own",
     "mailcrane.plugin.data:StoredPluginData.set": "a plugin's own",
     "mailcrane.plugin.data:StoredPluginData.delete": "a plugin's own",
     "mailcrane.plugin.notify:_Feed.replay": "an operator's command",

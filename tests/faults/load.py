@@ -7,12 +7,19 @@ import json
 import random
 import urllib.parse
 from dataclasses import dataclass
+from string import digits
 
 import trio
 
 from lines import Lines
 
 LOGIN, PASSWORD = "ann@here.example", "correct horse"
+
+DOMAINS = {"soft": "soft.example", "direct": "direct.example", "fail": "held.example", "drop": "held.example"}
+"""Of the kinds of forward-paths that are not at ``sink.example``."""
+# How often each kind is chosen: taken at once, by the sink or by the host of its domain; put off; refused, one address
+# or one after another; what the plugin fails at; taken without a reply; met by a connection that is gone.
+_WEIGHTS = {"ok": 46, "direct": 16, "soft": 12, "hard": 8, "gone": 4, "trouble": 5, "cut": 4, "lost": 5}
 FOLDER_ADDRESS = "bob@here.example"
 _CREDENTIALS = base64.b64encode(f"{LOGIN}:{PASSWORD}".encode()).decode()
 
@@ -24,6 +31,11 @@ def body_of(token: str) -> bytes:
     """Return the body of the message of a token."""
     lines = _LARGE_LINES if token.startswith("L") else 4
     return f"{token} begins\r\n{_LINE * lines}{token} ends\r\n".encode()
+
+
+def kind_of(path: str) -> str:
+    """Return what a forward-path's beginning says of what becomes of it."""
+    return path.partition("-")[0].rstrip(digits)
 
 
 def token_of(path: str) -> str:
@@ -54,11 +66,15 @@ class Ledger:
 
     Attributes:
         refusals: Replies that were neither positive nor the end of the connection.
+        replays: How often the operator began to have all events posted again.
+        is_operated: Whether the operator's last orders were carried out to their end.
     """
 
     def __init__(self, seed: str) -> None:
         self.messages: dict[str, Message] = {}
         self.refusals: list[str] = []
+        self.replays = 0
+        self.is_operated = False
         self._choose = random.Random(seed)
 
     @property
@@ -78,11 +94,13 @@ class Ledger:
         if way == "folder":
             paths: tuple[str, ...] = (FOLDER_ADDRESS,)
         else:
-            kinds = ("ok", "soft", "hard", "trouble")
-            kind = kind or self._choose.choices(kinds, (72, 14, 8, 6))[0]
+            kind = kind or self._choose.choices(list(_WEIGHTS), list(_WEIGHTS.values()))[0]
             # Several recipients share their content and its signature.
             count = 2 if way == "send" and self._choose.random() < 0.3 else 1
-            paths = tuple(f"{kind}-{token}.{number}@sink.example" for number in range(count))
+            domain = DOMAINS.get(kind, "sink.example")
+            # Up to the hyphen they are one address for the suppression list.
+            prefix = f"{kind}{len(self.messages)}" if kind == "gone" else kind
+            paths = tuple(f"{prefix}-{token}.{number}@{domain}" for number in range(count))
         message = self.messages[token] = Message(token, way, paths)
         return message
 

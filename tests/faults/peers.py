@@ -10,11 +10,14 @@ from contextlib import asynccontextmanager
 import trio
 
 from lines import Lines
-from load import body_of, token_of
+from load import body_of, kind_of, token_of
 
 
 class Sink:
     """A next hop. The beginning of the forward-path says what it does.
+
+    It closes the connection without a reply after it has taken what begins with ``cut``, and at ``lost`` when the
+    connection has carried another message before.
 
     Attributes:
         accepted: How often it took the message for each forward-path.
@@ -43,13 +46,17 @@ class Sink:
         """Speak SMTP with one client."""
         lines = Lines(stream)
         paths: list[str] = []
+        taken = 0
         try:
             await stream.send_all(b"220 sink.example\r\n")
             while line := await lines.until(b"\r\n"):
                 verb = line[:4].upper()
                 if verb == b"RCPT":
                     path = line[line.index(b"<") + 1 : line.index(b">")].decode()
-                    reply = _refusals.get(path.partition("-")[0], b"250 2.1.5 taken")
+                    if kind_of(path) == "lost" and taken:
+                        # As if the connection had been given up while it was kept.
+                        return
+                    reply = _refusals.get(kind_of(path), b"250 2.1.5 taken")
                     if reply.startswith(b"250"):
                         paths.append(path)
                 elif verb == b"DATA":
@@ -68,14 +75,18 @@ class Sink:
                     content = await lines.until(b"\r\n.\r\n")
                     if not content:
                         return
-                    await self._take(stream, paths, content)
+                    await self._take(paths, content)
+                    if any(kind_of(path) == "cut" for path in paths):
+                        return
+                    await stream.send_all(b"250 2.0.0 taken\r\n")
+                    taken += 1
                     paths = []
         except trio.BrokenResourceError:
             return
         finally:
             await trio.aclose_forcefully(stream)
 
-    async def _take(self, stream: trio.SocketStream, paths: list[str], content: bytes) -> None:
+    async def _take(self, paths: list[str], content: bytes) -> None:
         if self.is_slow and any(path.startswith("slow") for path in paths):
             self.waiting += 1
             try:
@@ -87,16 +98,17 @@ class Sink:
             self.accepted[path] += 1
             if body_of(token_of(path)) not in content:
                 self.spoiled.append(path)
-        await stream.send_all(b"250 2.0.0 taken\r\n")
 
 
-_refusals = {"soft": b"451 4.7.1 later", "hard": b"550 5.1.1 nobody"}
+# Of the recipient: it says nothing of how much the next hop bears.
+_refusals = {"soft": b"451 4.2.1 later", "hard": b"550 5.1.1 nobody", "gone": b"550 5.1.1 nobody"}
 
 
 class Receiver:
     """Receives webhooks, and refuses the first call of some.
 
     Attributes:
+        is_stubborn: Whether it refuses their further calls too.
         told: What each ``webhook-id`` told of: the entry and the event.
         contradictions: Ids that told of two different things.
     """
@@ -105,6 +117,7 @@ class Receiver:
         self.told: dict[str, tuple[int, str]] = {}
         self.contradictions: list[str] = []
         self.calls: Counter[str] = Counter()
+        self.is_stubborn = False
 
     async def serve(self, stream: trio.SocketStream) -> None:
         """Answer the requests of one connection."""
@@ -122,7 +135,7 @@ class Receiver:
                 if self.told.setdefault(id_, told) != told:
                     self.contradictions.append(id_)
                 # Some fail the first time, and are called again in a minute, which no test waits for.
-                is_refused = self.calls[id_] == 1 and body["QueueMsgID"] % 17 == 0
+                is_refused = (self.calls[id_] == 1 or self.is_stubborn) and body["QueueMsgID"] % 17 == 0
                 status = b"503 Busy" if is_refused else b"200 OK"
                 await stream.send_all(b"HTTP/1.1 " + status + b"\r\nContent-Length: 0\r\n\r\n")
         except (trio.BrokenResourceError, ValueError):
