@@ -143,6 +143,7 @@ class SetUp:
             is_offered=is_offered,
             has_requiretls="REQUIRETLS" in dialog.extensions,
             is_of_domain=target.is_of_domain,
+            asked="immediate" if target.policy.is_immediate else mode.value,
         )
         if isinstance(dialog.stream, TLSStream):
             problem = dialog.stream.verify_error

@@ -151,3 +151,19 @@ async def test_recipients_on_the_suppression_list_are_told_of(autojump_clock: tr
         report = await why(running)
     assert report.suppressed == 1
     assert report.reasons[-1].startswith("1 of 1 looked at is for a recipient on the suppression list")
+
+
+async def test_what_entries_failed_with_of_late_is_told(autojump_clock: trio.testing.MockClock) -> None:
+    async with server() as running:
+        refused, gone = Reply.make(550, "5.7.1", "not from you"), Reply.make(550, "5.1.1", "nobody")
+        running.transport.answer(Reply.make(250, "2.0.0", "taken"), refused, refused, gone)
+        await submit(running, "a@there.example", "b@there.example", "c@there.example", "d@there.example")
+        report = await why(running)
+    assert [(end.event, end.error, end.count) for end in report.ended] == [
+        ("failed", "550 5.1.1 nobody", 1),
+        ("failed", "550 5.7.1 not from you", 2),
+    ]
+    assert report.reasons[0] == "nothing is queued to there.example"
+    assert report.reasons[-1].startswith(
+        "2 of the last 3 that left the queue undelivered failed: 550 5.7.1 not from you, from next.example"
+    )

@@ -55,6 +55,22 @@ class LastAnswer(Struct, frozen=True):
     latest_at: datetime
 
 
+class LastEnd(Struct, frozen=True):
+    """How entries ended of late that left the queue undelivered and are kept.
+
+    Attributes:
+        event: ``failed``, ``suppressed`` or ``canceled``.
+        count: How many of those that were looked at.
+        latest_at: When the latest of them left the queue.
+    """
+
+    event: str
+    error: str
+    remote_mta: str
+    count: int
+    latest_at: datetime
+
+
 class NextRoute(Struct, frozen=True):
     """Where the next attempt of entries in the sample would go.
 
@@ -84,6 +100,7 @@ class DomainReport(Struct, frozen=True):
         deliveries: Connections' worth of work under way to the domain; null when not known.
         sampled: Entries that `answers`, `routes` and `suppressed` are about.
         suppressed: Entries of the sample whose recipient is on the suppression list.
+        ended: How entries ended that were not delivered, of the latest 25 that are kept.
         rules: Hold rules that may hold what comes for the domain.
         reasons: All of it in words, what stands in the way first.
     """
@@ -104,6 +121,7 @@ class DomainReport(Struct, frozen=True):
     routes: tuple[NextRoute, ...]
     suppressed: int
     reasons: tuple[str, ...]
+    ended: tuple[LastEnd, ...] = ()
 
 
 async def why_domain(administration: Administration, request: WhyDomain) -> DomainReport:
@@ -139,6 +157,7 @@ async def why_domain(administration: Administration, request: WhyDomain) -> Doma
         routes=await _routes(administration, await administration.directory(), standing),
         suppressed=suppressed,
         reasons=(),
+        ended=_ends(standing),
     )
     return replace(report, reasons=tuple(_reasons(report, administration, domain, now)))
 
@@ -167,6 +186,17 @@ def _answers(standing: DomainStanding) -> tuple[LastAnswer, ...]:
             groups.setdefault((error, result.remote_mta, one.last.transport), []).append(one.last.started_at)
     answers = [LastAnswer(*key, len(times), max(times)) for key, times in groups.items()]
     return tuple(sorted(answers, key=lambda answer: (-answer.count, answer.error)))
+
+
+def _ends(standing: DomainStanding) -> tuple[LastEnd, ...]:
+    """Group what left the queue undelivered by why, the latest first."""
+    groups: dict[tuple[str, str, str], list[datetime]] = {}
+    for retired in standing.failed:
+        # What suppressed or canceled an entry is not what its last attempt came to.
+        result = retired.attempts[-1].result if retired.attempts and retired.event == "failed" else None
+        error, remote_mta = ("", "") if result is None else (result.error, result.remote_mta)
+        groups.setdefault((retired.event, error, remote_mta), []).append(retired.retired_at)
+    return tuple(LastEnd(*key, len(times), max(times)) for key, times in groups.items())
 
 
 async def _routes(
@@ -239,6 +269,15 @@ def _reasons(report: DomainReport, administration: Administration, domain: str, 
         + (", unless a plugin chooses another" if has_plugin else "")
         for route in report.routes
         if route.transport
+    ]
+    looked_at = sum(end.count for end in report.ended)
+    reasons += [
+        f"{end.count} of the last {looked_at} that left the queue undelivered "
+        + ("failed" if end.event == "failed" else f"{_are(end.count)} {end.event}")
+        + (f": {end.error}" if end.error else "")
+        + (f", from {end.remote_mta}" if end.remote_mta else "")
+        + f" (the latest at {_at(end.latest_at)})"
+        for end in report.ended
     ]
     if report.suppressed:
         reasons.append(

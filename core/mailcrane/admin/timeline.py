@@ -127,9 +127,12 @@ def _retired(data: dict[str, Any]) -> str:
 
 
 def _outgoing(kind: EventKind, data: dict[str, Any]) -> str:
-    text = f"the application is told: {kind}"
-    if data.get("error"):
-        text += f": {data['error']}"
+    text, error = f"the application is told: {kind}", data.get("error", "")
+    if error.startswith(f"{kind} by "):
+        # Ended by hand: the error says all of it.
+        text = f"the application is told: {error}"
+    elif error:
+        text += f": {error}"
     if data.get("dsn"):
         text += ", known from a delivery status notification"
     if data.get("suppressing"):

@@ -33,6 +33,8 @@ class TLSUse(Struct, frozen=True):
         is_fallback: Plaintext was spoken because TLS did not work.
         problem: Why the certificate is not trusted, or why TLS did not work.
         is_of_domain: The next hop is one that the recipient's domain names; otherwise a relay.
+        asked: What was asked for: ``immediate`` (TLS from the start), ``verified`` or ``required`` STARTTLS,
+            ``opportunistic``, ``none``; empty when it is not known.
     """
 
     version: str = ""
@@ -42,6 +44,7 @@ class TLSUse(Struct, frozen=True):
     is_fallback: bool = False
     problem: str = ""
     is_of_domain: bool = False
+    asked: str = ""
 
     def __str__(self) -> str:
         """Say it in words, for a timeline."""

@@ -23,7 +23,7 @@ from mailcrane.model.transport import NotNow
 from mailcrane.observe.log import get_log
 from mailcrane.plugin.caller import Hooks
 from mailcrane.plugin.errors import HookFailed
-from mailcrane.queue.measures import entry_outcomes, observe_delivery, result_of
+from mailcrane.queue.measures import entry_outcomes, observe_delivery, result_of, tls_of
 from mailcrane.queue.schedule import is_exhausted, last_due_at
 from mailcrane.result.classify import classify, failed_text, plan
 from mailcrane.retire.bounce import DELAYED_AFTER, Bounce, delay_bounce, failure_bounce
@@ -205,15 +205,15 @@ class Attempter:
         return tuple(attempt for attempt in attempts if attempt.number < entry.attempts)
 
     async def _hand_over(self, transport: str, delivery: Delivery) -> tuple[RecipientResult, ...]:
-        began, result = trio.current_time(), "error"
+        began, tls, result = trio.current_time(), "unknown", "error"
         try:
             results = await hand_over(self._hooks, transport, self._transports[transport], delivery, calls=self._calls)
-            result = result_of(results)
+            tls, result = tls_of(results), result_of(results)
         except NotNow:
             result = "not_now"
             raise
         finally:
-            observe_delivery(trio.current_time() - began, delivery.attempt, transport, result)
+            observe_delivery(trio.current_time() - began, delivery.attempt, transport, tls, result)
         return results
 
     async def _take_back(self, members: Sequence[Leased], why: NotNow) -> None:

@@ -12,9 +12,10 @@ _LAST_ATTEMPT_LABEL = 10
 
 delivery_seconds = Histogram(
     "mailcrane_queue_delivery_duration_seconds",
-    "Deliveries handed to a transport, by number of the attempt, transport and result: delivered, deferred, failed, "
+    "Deliveries handed to a transport, by number of the attempt, transport, TLS that was asked for (immediate, "
+    "verified, required, opportunistic, none; unknown without a session) and result: delivered, deferred, failed, "
     "partly (recipients differ), not_now (nothing was tried) or error (of ours or the transport's).",
-    ("attempt", "transport", "result"),
+    ("attempt", "transport", "tls", "result"),
 )
 entry_outcomes = Counter(
     "mailcrane_queue_entry_outcomes_total", "What attempts came to for entries, as the event is named.", ("event",)
@@ -27,20 +28,26 @@ blocked_domains = Gauge(
 )
 
 
-def observe_delivery(seconds: float, attempt: int, transport: str, result: str) -> None:
+def observe_delivery(seconds: float, attempt: int, transport: str, tls: str, result: str) -> None:
     """Count a delivery.
 
     Args:
         seconds: How long the transport took.
         attempt: Its number.
         transport: Name of the transport.
+        tls: See the metric.
         result: See the metric.
     """
     label = str(attempt) if attempt < _LAST_ATTEMPT_LABEL else f"{_LAST_ATTEMPT_LABEL}+"
-    delivery_seconds.observe(seconds, label, transport, result)
+    delivery_seconds.observe(seconds, label, transport, tls, result)
 
 
 def result_of(results: Sequence[RecipientResult]) -> str:
     """Return the label for the results of a delivery."""
     outcomes = {result.outcome.value for result in results}
     return outcomes.pop() if len(outcomes) == 1 else "partly"
+
+
+def tls_of(results: Sequence[RecipientResult]) -> str:
+    """Return the label for the TLS that was asked for in a delivery."""
+    return next((result.tls.asked for result in results if result.tls is not None and result.tls.asked), "unknown")

@@ -11,6 +11,7 @@ from mailcrane.model.address import Mailbox, ReversePath
 from mailcrane.model.delivery import Attempt, Entry
 from mailcrane.model.event import Event
 from mailcrane.model.message import ContentInfo
+from mailcrane.model.retired import Retired
 from mailcrane.model.suppression import Suppression, SuppressionEvidence, SuppressionOrigin
 from mailcrane.model.webhook import WebhookCall, WebhookTarget
 
@@ -331,6 +332,7 @@ class DomainStanding(Struct, frozen=True):
         under_way: Entries that a worker holds for an attempt.
         settling: Entries whose attempt has ended and that are about to leave the queue or to wait.
         sample: Some entries, of those that are not held.
+        failed: Those that left the queue undelivered and are kept, the latest few, the latest first.
     """
 
     domain: str
@@ -341,6 +343,7 @@ class DomainStanding(Struct, frozen=True):
     under_way: int
     settling: int
     sample: tuple[Sampled, ...]
+    failed: tuple[Retired, ...] = ()
 
 
 class RetiredFilter(Struct, frozen=True):

@@ -93,6 +93,11 @@ def test_a_webhook_call_tells_how_it_ended(changed: dict[str, Any], said: str) -
     assert text == f"webhook call 3 for delivered to https://hooks.example/: {said}"
 
 
+@pytest.mark.parametrize("kind", [EventKind.FAILED, EventKind.CANCELED])
+def test_who_ended_an_entry_by_hand_is_said_once(kind: EventKind) -> None:
+    assert words(kind, {"error": f"{kind} by uid 7"}) == f"the application is told: {kind} by uid 7"
+
+
 def test_an_event_that_has_no_words_of_its_own_shows_its_data() -> None:
     text = words(EventKind.CONFIGURATION_CHANGED, {"version": 3, "by": "uid 7", "changes": []})
     assert text == "configuration changed: version 3, by uid 7"

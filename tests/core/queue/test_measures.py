@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import trio
+from msgspec.structs import replace
 
-from mailcrane.model.delivery import Delivery, RecipientResult
+from mailcrane.model.delivery import Delivery, RecipientResult, TLSUse
 from mailcrane.model.reply import Reply
 from mailcrane.model.transport import NotNow
 from mailcrane.queue import measures
@@ -19,21 +20,29 @@ FAILED = RecipientResult.from_reply(Reply.make(550, "5.1.1", "nobody of that nam
 async def test_deliveries_are_counted_by_attempt_transport_and_result(world: Any) -> None:
     world.transports.add("measured", world.transport)
     wanted = [("1", "deferred"), ("2", "not_now"), ("2", "partly"), ("3", "error"), ("4", "delivered")]
-    before = [measures.delivery_seconds.count(attempt, "measured", result) for attempt, result in wanted]
+    before = [measures.delivery_seconds.count(attempt, "measured", "unknown", result) for attempt, result in wanted]
     world.transport.acts = [DEFERRED, NotNow("mx", "full", seconds=1), (DELIVERED, DEFERRED), ValueError(), DELIVERED]
     await world.queue("a@example.net", "b@example.net", transport="measured")
     await world.run_for(hours=2)
-    after = [measures.delivery_seconds.count(attempt, "measured", result) for attempt, result in wanted]
+    after = [measures.delivery_seconds.count(attempt, "measured", "unknown", result) for attempt, result in wanted]
     # A raise of the transport is taken for a deferral, and counted as one.
     assert [new - old for new, old in zip(after, before, strict=True)] == [1, 1, 1, 0, 1]
 
 
+async def test_deliveries_are_counted_by_the_tls_that_was_asked_for(world: Any) -> None:
+    before = measures.delivery_seconds.count("1", "fake", "verified", "delivered")
+    world.transport.acts = [replace(DELIVERED, tls=TLSUse("TLSv1.3", asked="verified"))]
+    await world.queue()
+    await world.run_for(seconds=1)
+    assert measures.delivery_seconds.count("1", "fake", "verified", "delivered") - before == 1
+
+
 async def test_late_attempts_share_a_label(world: Any) -> None:
-    before = measures.delivery_seconds.count("10+", "fake", "deferred")
+    before = measures.delivery_seconds.count("10+", "fake", "unknown", "deferred")
     world.transport.acts = [DEFERRED] * 12
     await world.queue(max_attempts=12)
     await world.run_for(hours=24 * 30)
-    assert measures.delivery_seconds.count("10+", "fake", "deferred") - before == 3
+    assert measures.delivery_seconds.count("10+", "fake", "unknown", "deferred") - before == 3
 
 
 async def test_what_becomes_of_entries_is_counted(world: Any) -> None:

@@ -343,7 +343,7 @@ async def test_plaintext_is_spoken_at_once_when_tls_does_not_work(tls_mx1: Any, 
 
 async def test_a_host_without_tls_is_noted(mx1: Any, open_direct_to: OpenTo) -> None:
     [result] = await (await open_direct_to(mx1)).deliver(make_delivery())
-    assert result.tls == TLSUse(is_of_domain=True)
+    assert result.tls == TLSUse(is_of_domain=True, asked="opportunistic")
 
 
 class Policies:

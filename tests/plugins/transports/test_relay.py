@@ -67,7 +67,7 @@ async def test_content_goes_over_starttls_with_a_verified_certificate(
     [result] = await transport.deliver(make_delivery())
     await transport.aclose()
     assert result.outcome is Outcome.DELIVERED
-    assert result.tls == TLSUse("TLSv1.3", is_verified=True, is_offered=True)
+    assert result.tls == TLSUse("TLSv1.3", is_verified=True, is_offered=True, asked="verified")
     assert result.dialed == (("127.0.0.1", "127.0.0.1"),)
     assert result.remote_mta == "127.0.0.1 (127.0.0.1)"
     verbs = [line.partition(" ")[0] for line in tls_peer.lines[0]]

@@ -6,6 +6,9 @@ is due first, and what was put off farthest.
 
 from __future__ import annotations
 
+import msgspec
+
+from mailcrane.model.retired import Retired
 from mailcrane.store.records import DomainStanding, HeldCount, Sampled
 from mailcrane.store.repository.entry_rows import COLUMNS, FROM, attempt_of, entry_of
 from mailcrane.store.repository.queue import State
@@ -15,6 +18,8 @@ COUNT_LIMIT = 10_000
 """Counts beyond this one are given as one more."""
 
 _SAMPLE_EDGE = 25
+
+_retired_decoder = msgspec.json.Decoder(Retired)
 
 
 class StandingRepository:
@@ -54,6 +59,7 @@ class StandingRepository:
             under_way=leased.get(State.LEASED, 0),
             settling=leased.get(State.SETTLING, 0),
             sample=self._sample(domain),
+            failed=self._failed(domain),
         )
 
     def _count(self, condition: str, domain: str, now: int) -> int:
@@ -72,6 +78,14 @@ class StandingRepository:
             )
             ids.update(entry_id for (entry_id,) in rows)
         return tuple(found for entry_id in sorted(ids) if (found := self._look_at(entry_id)) is not None)
+
+    def _failed(self, domain: str) -> tuple[Retired, ...]:
+        rows = self._sql.rows(
+            "SELECT r.value FROM retired r JOIN accounts a ON a.id = r.account_id AND a.name IS NOT NULL"
+            " WHERE r.destination = ? AND r.is_success = 0 ORDER BY r.retired_at DESC LIMIT ?",
+            (domain, _SAMPLE_EDGE),
+        )
+        return tuple(_retired_decoder.decode(value) for (value,) in rows)
 
     def _look_at(self, entry_id: int) -> Sampled | None:
         row = self._sql.row(f"SELECT {COLUMNS} {FROM} WHERE e.id = ?", (entry_id,))
