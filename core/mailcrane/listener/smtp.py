@@ -18,7 +18,6 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from mailcrane.listener.limits import ConnectionLimits, Limits
-from mailcrane.listener.stream import AcceptedStream
 from mailcrane.model.reply import Reply
 from mailcrane.model.session import SessionInfo
 from mailcrane.observe.log import get_log
@@ -28,6 +27,7 @@ from mailcrane.session.settings import Network
 from mailcrane.session.smtp import SessionProfile, SMTPSession
 from mailcrane.smtp import replies
 from mailcrane.tls.proxy_protocol import ProxyProtocolError, ReceivedStream, read_proxy_header
+from mailcrane.tls.tcp import TCPStream
 
 log = get_log(__name__)
 
@@ -240,7 +240,7 @@ class SMTPListener:
     async def _serve_socket(self, accepted: socket.socket, address: tuple[str, int]) -> None:
         accepted.setblocking(False)
         try:
-            stream = AcceptedStream(accepted)
+            stream = TCPStream(accepted)
             local = accepted.getsockname()
         except OSError:
             accepted.close()
@@ -250,7 +250,7 @@ class SMTPListener:
     async def _refuse(self, stream: trio.abc.Stream, reply: Reply, session_id: str = "") -> None:
         """Say why and close. A client that expects TLS first could not read it, so that it is not told."""
         _connections.inc(self._profile.settings.protocol, "refused")
-        if self._profile.settings.protocol == "submissions" and isinstance(stream, AcceptedStream):
+        if self._profile.settings.protocol == "submissions" and isinstance(stream, TCPStream):
             return
         with trio.move_on_after(_REFUSAL_SECONDS):
             await stream.send_all(replies.encode_reply(reply, session_id=session_id))

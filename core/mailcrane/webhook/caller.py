@@ -7,7 +7,8 @@ starts one task per call. A lease counts the attempt and sets the next due time,
 from __future__ import annotations
 
 import functools
-from datetime import timedelta
+import math
+from datetime import datetime, timedelta
 
 import msgspec
 import trio
@@ -15,6 +16,7 @@ import trio
 from mailcrane.config.static import WebhooksConfig
 from mailcrane.http.client import HTTPClientError
 from mailcrane.model.clock import Clock
+from mailcrane.model.event import NewEvent
 from mailcrane.model.webhook import CallResult
 from mailcrane.observe import metrics
 from mailcrane.observe.log import get_log
@@ -51,7 +53,7 @@ STOP_SECONDS = 3.0
 
 _TROUBLE_SECONDS = 5.0
 # While calls are under way, those that are due are looked for so often at most: a look finds several then.
-_PAUSE_SECONDS = 0.01
+_PAUSE_SECONDS = 0.003
 # For results that are there to be committed, once calls were interrupted.
 _SETTLE_SECONDS = 10.0
 
@@ -159,29 +161,27 @@ class WebhookCaller:
 
     async def _start_due(self, calls: trio.Nursery) -> float:
         """Start what is due and fits; returns the seconds until something may be due next."""
-        while self._slots.free(trio.current_time()) > 0 and len(self._held) < self._most_held:
-            if not await self._start_some(calls):
-                return min(await self._until_due(), self._until_slots_change())
+        while (free := self._slots.free(trio.current_time())) > 0 and len(self._held) < self._most_held:
+            count, started, due_at = await self._start_some(calls, free)
+            if count < free and started == count:
+                # All that is due and has room is under way; whatever ends makes room, and wakes.
+                return min(self._seconds_until(due_at), self._until_slots_change())
         return self._until_slots_change()
 
-    async def _until_due(self) -> float:
-        closed = self._slots.closed()
-        due_at = await self._store.read(lambda transaction: transaction.webhooks.next_due_at(exclude_urls=closed))
-        if due_at is None:
-            return float("inf")
-        seconds = (due_at - self._clock.now()).total_seconds()
-        return seconds if seconds > 0 else _TROUBLE_SECONDS
+    def _seconds_until(self, at: datetime | None) -> float:
+        return math.inf if at is None else max(0.0, (at - self._clock.now()).total_seconds())
 
     def _until_slots_change(self) -> float:
         return max(0.0, self._slots.next_change_at() - trio.current_time())
 
-    async def _start_some(self, calls: trio.Nursery) -> int:
+    async def _start_some(self, calls: trio.Nursery, most: int) -> tuple[int, int, datetime | None]:
+        """Lease calls and start them; returns how many were due, how many were started, and when the next are due."""
         slots = self._slots
-        most, closed = slots.free(trio.current_time()), slots.closed()
+        closed = slots.closed()
         # A call whose result could not be stored for longer than a lease is not to be made again.
         late = list(self._held) if self._is_late else []
 
-        def lease(transaction: Transaction) -> tuple[int, list[LeasedCall]]:
+        def lease(transaction: Transaction) -> tuple[int, list[LeasedCall], datetime | None]:
             transaction.webhooks.renew(late, transaction.now + timedelta(seconds=LEASE_SECONDS))
             leased = transaction.webhooks.lease_due(
                 self._worker,
@@ -204,16 +204,16 @@ class WebhookCaller:
                     transaction.webhooks.postpone(one.call.id, one.token, due_at)
                 else:
                     ready.append(one)
-            return len(leased), ready
+            return len(leased), ready, transaction.webhooks.next_due_at()
 
         # Cancelling the wait would not undo the unit: what it leased is to be known here.
         with trio.CancelScope(shield=True):
-            count, ready = await self._store.write(lease, key=TOPIC)
+            count, ready, due_at = await self._store.write(lease, key=TOPIC)
             self._is_late = False
             for leased in ready:
                 predecessor, done = self._hold(leased)
                 calls.start_soon(self._call, leased, predecessor, done)
-        return count
+        return count, len(ready), due_at
 
     # --- one call ---
 
@@ -252,7 +252,8 @@ class WebhookCaller:
                     call.target.url,
                     headers=request_headers(call, body, at=started_at),
                     body=body,
-                    timeout=TIMEOUT_SECONDS,
+                    # The scope around it is the time limit; a second one would cost as much as the request's header.
+                    timeout=math.inf,
                     max_response_octets=RESPONSE_OCTETS,
                     body_seconds=RESPONSE_SECONDS,
                 )
@@ -277,11 +278,11 @@ class WebhookCaller:
         ending = Ending.RETRY if is_interrupted else ending_of(call, result)
         keep = retention(self._directory(), call.account)
 
-        def settle(transaction: Transaction) -> bool:
+        def settle(transaction: Transaction, ended: list[NewEvent]) -> bool:
             if ending is Ending.RETRY:
                 due_at = transaction.now if is_interrupted else None
                 return transaction.webhooks.finish(call.id, leased.token, result, due_at)
-            return end_call(transaction, leased, result, keep=keep, is_gone=ending is Ending.GONE)
+            return end_call(transaction, leased, result, ended, keep=keep, is_gone=ending is Ending.GONE)
 
         try:
             is_settled = await self._settler.settle(settle)

@@ -6,6 +6,7 @@ another URL or other secrets the webhook is another one.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from datetime import datetime
 
@@ -74,5 +75,6 @@ def _key(account: str, url: str) -> str:
     return _PREFIX + _digest(account, url)
 
 
+@functools.lru_cache(maxsize=1024)
 def _digest(*parts: str) -> str:
     return hashlib.sha256("\x00".join(parts).encode("utf-8", "replace")).hexdigest()

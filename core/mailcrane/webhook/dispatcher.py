@@ -6,6 +6,7 @@ What was not dispatched when the server stopped is found again by its state; an 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from datetime import datetime
 
 import msgspec
 import trio
@@ -118,9 +119,12 @@ class Dispatcher:
 
     async def _plan_all(self, events: Sequence[Event], urls: Mapping[str, str]) -> list[_Planned]:
         planned: list[_Planned | None] = [None] * len(events)
+        # One instant and one look-up of an account for all of them.
+        at = self._clock.now()
+        own = {name: own_target(self._directory(), name, at) for name in {event.account for event in events}}
 
         async def plan(index: int, event: Event) -> None:
-            planned[index] = await self._plan(event, urls.get(event.id, ""))
+            planned[index] = await self._plan(event, own[event.account], at, urls.get(event.id, ""))
 
         if self._hooks.select_webhooks.implementations or self._hooks.add_webhook_fields.implementations:
             async with trio.open_nursery() as nursery:
@@ -131,8 +135,7 @@ class Dispatcher:
                 await plan(index, event)
         return [one for one in planned if one is not None]
 
-    async def _plan(self, event: Event, only_url: str = "") -> _Planned:
-        own = own_target(self._directory(), event.account, self._clock.now())
+    async def _plan(self, event: Event, own: WebhookTarget | None, at: datetime, only_url: str) -> _Planned:
         answers = [("", own)] if own is not None else []
         if self._hooks.select_webhooks.implementations:
             answers += await self._hooks.select_webhooks(event=event)
@@ -141,23 +144,32 @@ class Dispatcher:
             targets = tuple(target for target in targets if target.url == only_url) or targets[:1]
         if not targets:
             return _Planned(event, (), "")
-        payload = make_payload(event, queued_at=self._clock.now())
+        payload = make_payload(event, queued_at=at)
         if self._hooks.add_webhook_fields.implementations:
             payload = merge_fields(payload, await self._hooks.add_webhook_fields(event=event, payload=payload))
         return _Planned(event, targets, encode_payload(payload))
 
     def _queue(self, transaction: Transaction, planned: Sequence[_Planned]) -> None:
         pending = {event.id for event in transaction.events.mark_dispatched([one.event for one in planned])}
-        for one in planned:
-            if one.event.id not in pending or not one.targets:
+        told = [one for one in planned if one.event.id in pending and one.targets]
+        # Of nearly all entries nothing is queued: their calls end none and repeat none, and are added together.
+        waited_for = transaction.webhooks.entries_waited_for([one.event.entry_id for one in told])
+        first: list[NewCall] = []
+        for one in told:
+            calls = _calls(transaction, one)
+            if one.event.entry_id not in waited_for and all(call.target.mode != "changes" for call in calls):
+                first += [msgspec.structs.replace(call, supersedes=False) for call in calls]
+                waited_for.add(one.event.entry_id)
+                waited_for.discard(0)
                 continue
-            calls = [call for call in _calls(transaction, one) if not is_repetition(transaction, call)]
-            if not calls:
-                continue
+            transaction.webhooks.add(first)
+            first = []
+            calls = [call for call in calls if not is_repetition(transaction, call)]
             ended = _superseded(transaction, calls)
             transaction.webhooks.add(calls, keep_superseded=retention(self._directory(), one.event.account))
             if ended:
                 transaction.events.record(ended)
+        transaction.webhooks.add(first)
 
     def _queue_replay(self, transaction: Transaction, one: _Planned) -> int:
         calls = [

@@ -60,11 +60,18 @@ def retired_event(
 
 
 def end_call(
-    transaction: Transaction, leased: LeasedCall, result: CallResult, *, keep: timedelta, is_gone: bool = False
+    transaction: Transaction,
+    leased: LeasedCall,
+    result: CallResult,
+    ended: list[NewEvent],
+    *,
+    keep: timedelta,
+    is_gone: bool = False,
 ) -> bool:
     """Retire a call after its last attempt; False when the lease was lost and nothing was changed.
 
     Args:
+        ended: Where the event is put that tells of it, which the caller records in the same unit.
         keep: The account's retention; a call that is given up is kept for `DEAD_KEPT` at least.
         is_gone: Whether the receiver wants no more, which is no reason to call it again.
     """
@@ -80,8 +87,7 @@ def end_call(
         return False
     if is_gone:
         disable(transaction, call.account, call.target)
-    event = retired_event(call, is_success=result.is_success, code=result.code, is_disabling=is_gone)
-    transaction.events.record([event])
+    ended.append(retired_event(call, is_success=result.is_success, code=result.code, is_disabling=is_gone))
     release_next(transaction, call)
     return True
 

@@ -5,6 +5,7 @@ The merge functions of the hooks ``select_webhooks`` and ``add_webhook_fields`` 
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Iterable, Mapping
 from datetime import datetime, tzinfo
@@ -20,7 +21,9 @@ log = get_log(__name__)
 VERSION = 0
 
 # JSON that stays JSON inside an HTML page; readers that compare text know it so.
-_ESCAPES = str.maketrans({"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028", "\u2029": "\\u2029"})
+_ESCAPES = (("<", "\\u003c"), (">", "\\u003e"), ("&", "\\u0026"), ("\u2028", "\\u2028"), ("\u2029", "\\u2029"))
+
+_json = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 
 
 def make_payload(event: Event, *, queued_at: datetime, zone: tzinfo | None = None) -> dict[str, Any]:
@@ -58,11 +61,15 @@ def encode_payload(payload: Mapping[str, Any]) -> str:
     Raises:
         TypeError, ValueError: a value is not JSON.
     """
-    text = json.dumps(payload, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    text = _json.encode(payload)
     # What is not Unicode text, which a header may hold, cannot be posted.
-    return text.encode("utf-8", "replace").decode().translate(_ESCAPES)
+    text = text.encode("utf-8", "replace").decode()
+    for character, escaped in _ESCAPES:
+        text = text.replace(character, escaped)
+    return text
 
 
+@functools.lru_cache(maxsize=16)
 def format_instant(instant: datetime, zone: tzinfo | None = None) -> str:
     """Return an aware instant as RFC 3339, with the digits of the second that there are."""
     local = instant.astimezone(zone)

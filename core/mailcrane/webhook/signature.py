@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import binascii
-import hashlib
+import functools
 import hmac
 from base64 import b64decode, b64encode
 from collections.abc import Sequence
@@ -29,10 +29,11 @@ def signature_headers(event_id: str, body: bytes, secrets: Sequence[str], *, at:
 
 
 def _sign(secret: str, signed: bytes) -> str:
-    digest = hmac.new(_key(secret), signed, hashlib.sha256).digest()
+    digest = hmac.digest(_key(secret), signed, "sha256")
     return "v1," + b64encode(digest).decode()
 
 
+@functools.lru_cache(maxsize=1024)
 def _key(secret: str) -> bytes:
     """The octets of a secret; one that is not base64 stands for itself, which is better than no signature."""
     text = secret.removeprefix(_PREFIX)

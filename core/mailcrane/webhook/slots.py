@@ -49,6 +49,7 @@ class Slots:
         self._quick: dict[Hashable, tuple[str, float]] = {}
         self._slow: dict[Hashable, tuple[str, float]] = {}
         self._running: Counter[str] = Counter()
+        # The URL that was called last stands last.
         self._limits: dict[str, int] = {}
         self._slow_urls: dict[str, None] = {}
 
@@ -68,9 +69,10 @@ class Slots:
         url, begun_at = (self._quick if call in self._quick else self._slow).pop(call)
         is_slow = at - begun_at >= SLOW_SECONDS
         if is_answered:
-            self._limits[url] = min(self._per_url, 2 * self._limits.get(url, FIRST_CALLS))
+            limit = 2 * self._limits.get(url, FIRST_CALLS)
+            self._limit(url, min(self._per_url, limit if is_slow else max(limit, FIRST_CALLS)))
         elif is_slow:
-            self._limits[url] = max(1, self._limits.get(url, FIRST_CALLS) // 4)
+            self._limit(url, max(1, self._limits.get(url, FIRST_CALLS) // 4))
         if is_slow:
             self._call_slow(url)
         elif is_answered:
@@ -78,8 +80,6 @@ class Slots:
         self._running[url] -= 1
         if not self._running[url]:
             del self._running[url]
-            if url not in self._slow_urls:
-                self._limits.pop(url, None)
 
     def free(self, at: float) -> int:
         """Return how many calls may begin now in the quick lane; those that are slow make room first."""
@@ -118,10 +118,15 @@ class Slots:
         _, begun_at = next(iter(self._quick.values()))
         return begun_at + SLOW_SECONDS
 
+    def _limit(self, url: str, limit: int) -> None:
+        # Also of a URL that has no call under way: one that answers at once has none between two looks at the queue.
+        self._limits.pop(url, None)
+        self._limits[url] = limit
+        if len(self._limits) > _MAX_REMEMBERED:
+            del self._limits[next(iter(self._limits))]
+
     def _call_slow(self, url: str) -> None:
         self._slow_urls.pop(url, None)
         self._slow_urls[url] = None
         if len(self._slow_urls) > _MAX_REMEMBERED:
-            forgotten = next(iter(self._slow_urls))
-            del self._slow_urls[forgotten]
-            self._limits.pop(forgotten, None)
+            del self._slow_urls[next(iter(self._slow_urls))]

@@ -15,9 +15,9 @@ from mailcrane.http.client import (
     RequestTimedOut,
     ResponseFailed,
     URLRefused,
-    parse_url,
 )
 from mailcrane.http.guard import AddressGuard
+from mailcrane.http.url import parse_url
 from mailcrane.tls.certificate import CertificateAndKey, make_self_signed
 from mailcrane.tls.context import ClientTLS, ServerTLS
 
@@ -318,6 +318,76 @@ async def test_a_dropped_keep_alive_connection_is_replaced(peer: Peer) -> None:
     await client.aclose()
 
 
+async def test_a_kept_connection_that_is_lost_within_a_response_is_an_error_and_not_retried(peer: Peer) -> None:
+    async def answer_one_and_a_half(peer: Peer, stream: trio.abc.Stream) -> None:
+        await peer.read_request(stream)
+        await stream.send_all(OK)
+        await peer.read_request(stream)
+        await stream.send_all(OK[:20])
+        await stream.aclose()
+
+    peer.handler = answer_one_and_a_half
+    client = peer.client()
+    await client.post("http://hook.example/", headers={}, body=b"1")
+    with pytest.raises(ResponseFailed):
+        await client.post("http://hook.example/", headers={}, body=b"2")
+    assert len(peer.requests) == 2
+    await client.aclose()
+
+
+async def test_what_comes_behind_a_response_is_no_answer_to_the_next_request(peer: Peer) -> None:
+    first = True
+
+    async def answer_twice_at_once(peer: Peer, stream: trio.abc.Stream) -> None:
+        nonlocal first
+        while await peer.read_request(stream):
+            await stream.send_all(OK + OK.replace(b"200 OK", b"500 No") if first else OK)
+            first = False
+
+    peer.handler = answer_twice_at_once
+    client = peer.client()
+    for _ in range(2):
+        assert (await client.post("http://hook.example/", headers={}, body=b"x")).status == 200
+    assert len(peer.connected) == 2
+    await client.aclose()
+
+
+async def test_the_response_counts_and_not_what_announces_it(peer: Peer) -> None:
+    peer.handler = answer_with(b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n", OK)
+    assert (await peer.client().post("http://hook.example/", headers={}, body=b"x")).status == 200
+
+
+async def test_a_refusal_is_read_although_the_server_took_only_a_part_of_the_request() -> None:
+    async with await _listen() as listener, trio.open_nursery() as nursery:
+
+        async def refuse() -> None:
+            stream = await listener.accept()
+            await stream.receive_some(1)
+            await stream.send_all(b"HTTP/1.1 413 Too Large\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+            await stream.aclose()
+
+        nursery.start_soon(refuse)
+        client = GuardedClient(allow_networks=["127.0.0.0/8"])
+        url = f"http://127.0.0.1:{listener.socket.getsockname()[1]}/"
+        response = await client.post(url, headers={}, body=b"x" * 8_000_000)
+        assert response.status == 413
+        await client.aclose()
+
+
+async def _listen() -> trio.SocketListener:
+    return (await trio.open_tcp_listeners(0, host="127.0.0.1"))[0]
+
+
+async def test_no_more_connections_are_kept_than_may_be_in_use(peer: Peer) -> None:
+    client = GuardedClient(resolve=peer.resolve, connect=peer.connect, max_connections=2)
+    for url in ("http://one.example/", "http://two.example/", "http://three.example/", "http://one.example/"):
+        await _post(client, url)
+    assert len(peer.connected) == 4
+    await _post(client, "http://three.example/")
+    assert len(peer.connected) == 4
+    await client.aclose()
+
+
 @pytest.mark.parametrize(
     "response", [b"", b"HTTP/1.1 2", b"nonsense\r\n\r\n", b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nshort"]
 )
@@ -402,5 +472,5 @@ async def test_a_header_that_would_be_two_is_refused(peer: Peer) -> None:
     ],
 )
 def test_urls_are_written_as_they_travel(url: str, host: bytes, target: bytes) -> None:
-    parsed, shown = parse_url(url)
-    assert (shown, parsed.target) == (host, target)
+    parsed = parse_url(url)
+    assert (parsed.host_field, parsed.target) == (host, target)

@@ -18,7 +18,7 @@ async def test_units_that_wait_are_one_unit_and_each_gets_its_answer() -> None:
         settler, instants, answers = Settler(store, key="webhooks"), set(), {}
 
         async def settle(number: int) -> None:
-            def unit(transaction: Transaction) -> bool:
+            def unit(transaction: Transaction, _: object) -> bool:
                 instants.add(id(transaction.now))
                 return number % 2 == 0
 
@@ -39,7 +39,7 @@ async def test_a_removed_account_costs_its_own_unit_only() -> None:
         settler = Settler(store, key="webhooks")
         answers: list[object] = []
 
-        def removed(_: Transaction) -> bool:
+        def removed(_: Transaction, ended: object) -> bool:
             raise UnknownAccount("ann")
 
         async def settle_removed() -> None:
@@ -48,7 +48,7 @@ async def test_a_removed_account_costs_its_own_unit_only() -> None:
             answers.append("removed")
 
         async def settle() -> None:
-            answers.append(await settler.settle(lambda _: True))
+            answers.append(await settler.settle(lambda _, ended: True))
 
         async with trio.open_nursery() as waiting:
             for task in (settle, settle_removed, settle):

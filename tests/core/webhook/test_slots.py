@@ -29,11 +29,20 @@ def test_a_url_gets_more_calls_with_each_answer_up_to_its_limit() -> None:
     assert slots.closed() == {"a"}
 
 
-def test_what_answers_quickly_and_has_no_calls_is_forgotten() -> None:
+def test_a_url_that_answers_at_once_keeps_its_calls_while_it_has_none() -> None:
     slots = Slots(100, 16)
     for call in fill(slots, "a"):
-        slots.end(call, 1.0, is_answered=True)
-    assert len(fill(slots, "a", 1.0)) == FIRST_CALLS
+        slots.end(call, 0.0, is_answered=True)
+    assert len(fill(slots, "a")) == 16
+
+
+def test_urls_that_were_not_called_for_long_are_forgotten() -> None:
+    slots = Slots(100, 16)
+    for url in ("first", *map(str, range(10_000))):
+        call = next(_ids)
+        slots.begin(call, url, 0.0)
+        slots.end(call, 0.0, is_answered=True)
+    assert len(fill(slots, "first")) == FIRST_CALLS
 
 
 def test_the_last_slots_are_for_urls_that_have_none() -> None:

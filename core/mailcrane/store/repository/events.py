@@ -25,6 +25,12 @@ _FROM = "FROM events e JOIN accounts a ON a.id = e.account_id AND a.name IS NOT 
 # An attempt tells of itself with up to four: one statement, each of which costs more than its row.
 _ROWS_PER_STATEMENT = 8
 
+_NUMBERS_PER_STATEMENT = 16
+_MARK_DISPATCHED = (
+    "UPDATE events SET is_pending = 0 WHERE is_pending = 1 AND account_id = (SELECT id FROM accounts WHERE name = ?)"
+    f" AND number IN ({', '.join('?' * _NUMBERS_PER_STATEMENT)}) RETURNING number"
+)
+
 _data_decoder = msgspec.json.Decoder(dict[str, Any])
 _event_decoder = msgspec.json.Decoder(Event)
 _encode = msgspec.json.Encoder().encode
@@ -217,20 +223,22 @@ class EventsRepository:
         )
         return [_event(row) for row in rows]
 
-    def mark_dispatched(self, events: Iterable[Event]) -> list[Event]:
+    def mark_dispatched(self, events: Sequence[Event]) -> list[Event]:
         """Note that calls were made of events; returns those that were still pending, for which calls are to be added.
 
         To be used in the unit that adds the calls: whoever comes second finds none left.
         """
-        return [
-            event
-            for event in events
-            if self._sql.run(
-                "UPDATE events SET is_pending = 0 WHERE is_pending = 1 AND number = ?"
-                " AND account_id = (SELECT id FROM accounts WHERE name = ?)",
-                (event.number, event.account),
-            )
-        ]
+        numbers: dict[str, list[int]] = {}
+        for event in events:
+            numbers.setdefault(event.account, []).append(event.number)
+        marked: set[tuple[str, int]] = set()
+        for account, wanted in numbers.items():
+            for start in range(0, len(wanted), _NUMBERS_PER_STATEMENT):
+                page = wanted[start : start + _NUMBERS_PER_STATEMENT]
+                # As many as the statement names, so that there is one of it.
+                page += page[-1:] * (_NUMBERS_PER_STATEMENT - len(page))
+                marked.update((account, row[0]) for row in self._sql.rows(_MARK_DISPATCHED, (account, *page)))
+        return [event for event in events if (event.account, event.number) in marked]
 
     # --- plugins ------------------------------------------------------------------------------------------------
 

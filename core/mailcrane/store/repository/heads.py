@@ -73,6 +73,13 @@ class Heads:
             if len(rows) < most:
                 return
 
+    def first_after(self, at_us: int) -> int | None:
+        """Return the earliest time after another one at which something may be due."""
+        row = self._sql.row(
+            "SELECT due_at FROM heads WHERE kind = ? AND due_at > ? ORDER BY due_at LIMIT 1", (self._kind, at_us)
+        )
+        return None if row is None else int(row[0])
+
     def earliest(self, exclude: Collection[str]) -> int | None:
         """Return the earliest time at which something may be due, leaving out some destinations."""
         excluded = frozenset(exclude)

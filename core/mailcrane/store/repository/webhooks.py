@@ -36,6 +36,11 @@ _FROM = "FROM calls c JOIN accounts a ON a.id = c.account_id AND a.name IS NOT N
 
 _encode = msgspec.json.Encoder().encode
 
+_IDS_PER_STATEMENT = 32
+_ENTRIES_WAITED_FOR = (
+    f"SELECT DISTINCT entry_id FROM calls WHERE entry_id IN ({', '.join('?' * _IDS_PER_STATEMENT)}) AND entry_id <> 0"
+)
+
 _ALL = CallFilter()
 _ALL_RETIRED = RetiredCallFilter()
 
@@ -60,13 +65,15 @@ class WebhooksRepository:
             UnknownAccount: an account does not exist (any more).
         """
         ids = []
+        account_ids = {name: self._accounts.id_of(name) for name in {call.account for call in calls}}
+        heads: dict[str, int] = {}
         for call in calls:
             due_at = to_us(call.due_at)
             row = self._sql.row(
                 "INSERT INTO calls (account_id, event_id, event, entry_id, url, target, payload, submitted_at, due_at,"
                 " pick_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING id",
                 (
-                    self._accounts.id_of(call.account),
+                    account_ids[call.account],
                     call.event_id,
                     call.event,
                     call.entry_id,
@@ -82,7 +89,9 @@ class WebhooksRepository:
             ids.append(int(row[0]))
             if call.supersedes and call.entry_id:
                 self._supersede(call, ids[-1], keep_superseded)
-            self._heads.lower(call.target.url, due_at)
+            heads[call.target.url] = min(due_at, heads.get(call.target.url, due_at))
+        for url, due_at in heads.items():
+            self._heads.lower(url, due_at)
         if ids:
             self._unit.wake("webhooks")
         return ids
@@ -98,9 +107,20 @@ class WebhooksRepository:
         rows = self._sql.rows(f"SELECT {COLUMNS} {_FROM} WHERE {where} LIMIT ?", (*parameters, filter_.limit))
         return [call_of(row) for row in rows]
 
-    def next_due_at(self, *, exclude_urls: Collection[str] = ()) -> datetime | None:
-        """Return when to look for due calls next; it may be a little early, never late. None when nothing waits."""
-        return from_us(self._heads.earliest(exclude_urls))
+    def next_due_at(self) -> datetime | None:
+        """Return when calls become due that are not due now; it may be a little early, never late. None: never."""
+        return from_us(self._heads.first_after(self._unit.now_us))
+
+    def entries_waited_for(self, entry_ids: Collection[int]) -> set[int]:
+        """Return those of some entries that have calls in the queue."""
+        wanted = [entry_id for entry_id in set(entry_ids) if entry_id]
+        found: set[int] = set()
+        for start in range(0, len(wanted), _IDS_PER_STATEMENT):
+            page = wanted[start : start + _IDS_PER_STATEMENT]
+            # As many as the statement names, so that there is one of it.
+            page += page[-1:] * (_IDS_PER_STATEMENT - len(page))
+            found.update(row[0] for row in self._sql.rows(_ENTRIES_WAITED_FOR, page))
+        return found
 
     # --- making calls -------------------------------------------------------------------------------------------
 
@@ -219,7 +239,7 @@ class WebhooksRepository:
             The call as it was retired; None when the token is old or the call is not queued any more.
         """
         row = self._sql.row(
-            f"SELECT {COLUMNS}, c.token {_FROM} WHERE c.id = ? AND (c.token = ? OR ? IS NULL)",
+            f"SELECT {COLUMNS}, c.token, c.account_id {_FROM} WHERE c.id = ? AND (c.token = ? OR ? IS NULL)",
             (call_id, token, token),
         )
         if row is None:
@@ -320,7 +340,7 @@ class WebhooksRepository:
             retired = without_secrets(
                 call_of(row), removed_result(now), now, is_success=False, superseded_by=0, keep_until=until
             )
-            self._retire(row, retired, until, account_id=row[WIDTH + 1])
+            self._retire(row, retired, until)
         return len(rows)
 
     def purge(self, now: datetime, *, limit: int = 1000) -> int:
@@ -349,7 +369,7 @@ class WebhooksRepository:
 
     def _supersede(self, newer: NewCall, newer_id: int, keep: timedelta) -> None:
         rows = self._sql.rows(
-            f"SELECT {COLUMNS}, c.token {_FROM} WHERE c.entry_id = ? AND c.url = ? AND c.id < ?",
+            f"SELECT {COLUMNS}, c.token, c.account_id {_FROM} WHERE c.entry_id = ? AND c.url = ? AND c.id < ?",
             (newer.entry_id, newer.target.url, newer_id),
         )
         keep_until = self._unit.now + keep if keep else None
@@ -364,8 +384,8 @@ class WebhooksRepository:
             )
             self._retire(row, retired, keep_until)
 
-    def _retire(self, row: Row, retired: RetiredCall, keep_until: datetime | None, *, account_id: int = 0) -> None:
-        call = retired.call
+    def _retire(self, row: Row, retired: RetiredCall, keep_until: datetime | None) -> None:
+        call, (token, account_id) = retired.call, row[WIDTH:]
         self._sql.run("DELETE FROM calls WHERE id = ?", (call.id,))
         if keep_until is None:
             return
@@ -374,11 +394,11 @@ class WebhooksRepository:
             " keep_until, is_success, is_dead, value) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (
                 call.id,
-                account_id or self._accounts.id_of(call.account),
-                row[WIDTH],
+                account_id,
+                token,
                 *retired_columns(retired, keep_until),
                 int(retired.is_dead),
-                _encode(msgspec.structs.replace(retired, is_dead=False)),
+                _encode(msgspec.structs.replace(retired, is_dead=False) if retired.is_dead else retired),
             ),
         )
         if retired.is_dead:

@@ -1,9 +1,10 @@
 """A TCP stream that costs less than trio's own: straight on the non-blocking socket.
 
 `trio.SocketStream` spends two context managers and several checkpoints on each call, which is most of what a short
-SMTP dialog costs. This one does what the sessions need: it sends at once where the socket takes it, waits otherwise,
-and raises the exceptions that trio's streams raise. One task may send while another receives; two may not do the same.
-Unlike trio's streams it does not let other tasks run when a send succeeds at once: a session waits for its client soon.
+dialog costs. This one does what SMTP sessions and HTTP requests need: it sends at once where the socket takes it, waits
+otherwise, and raises the exceptions that trio's streams raise. One task may send while another receives; two may not do
+the same. Unlike trio's streams it does not let other tasks run when a send succeeds at once: who sends waits for the
+peer soon.
 """
 
 from __future__ import annotations
@@ -16,14 +17,14 @@ from trio.lowlevel import checkpoint, checkpoint_if_cancelled, notify_closing, w
 _RECEIVE_OCTETS = 65536
 
 
-class AcceptedStream(trio.abc.HalfCloseableStream):
-    """A connection that was accepted; it owns the socket."""
+class TCPStream(trio.abc.HalfCloseableStream):
+    """A connection; it owns the socket."""
 
-    def __init__(self, accepted: socket.socket) -> None:
+    def __init__(self, connected: socket.socket) -> None:
         """Take a connected, non-blocking socket."""
-        self.socket = accepted
+        self.socket = connected
         self._is_closed = False
-        accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
         """Send everything.
@@ -100,3 +101,15 @@ class AcceptedStream(trio.abc.HalfCloseableStream):
         if self._is_closed:
             return trio.ClosedResourceError("the stream was closed by another task")
         return trio.BrokenResourceError(f"connection lost: {error}")
+
+
+async def open_tcp(address: str, port: int) -> TCPStream:
+    """Open a connection to an IP address.
+
+    Raises:
+        OSError: there is none.
+    """
+    stream = await trio.open_tcp_stream(address, port)
+    connected = socket.socket(fileno=stream.socket.detach())
+    connected.setblocking(False)
+    return TCPStream(connected)

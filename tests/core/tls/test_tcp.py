@@ -9,16 +9,16 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
-from mailcrane.listener.stream import AcceptedStream
+from mailcrane.tls.tcp import TCPStream
 
 
-async def _pair() -> tuple[AcceptedStream, AcceptedStream]:
+async def _pair() -> tuple[TCPStream, TCPStream]:
     with socket.create_server(("127.0.0.1", 0)) as listening:
         one = socket.create_connection(listening.getsockname())
         other, _ = listening.accept()
     one.setblocking(False)
     other.setblocking(False)
-    return AcceptedStream(one), AcceptedStream(other)
+    return TCPStream(one), TCPStream(other)
 
 
 async def test_everything_sent_arrives_although_the_peer_reads_slowly() -> None:
