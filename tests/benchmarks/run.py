@@ -1,6 +1,6 @@
 """``make bench``: how fast messages are accepted and sent, next to peers in the same run. Figures, never assertions.
 
-    python tests/benchmarks/run.py [--runs N] [--seconds N] [accept] [submission] [send] [outbound] [memory]
+    python tests/benchmarks/run.py [--runs N] [--seconds N] [accept] [submission] [send] [outbound] [webhooks] [memory]
 
 Rows go to the screen and to ``bench-results/``; the latency plot goes there too. What a figure means, and the last
 figures that were published, stand in ``docs/explanation/performance.md``.
@@ -23,7 +23,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 import other_servers
 import outbound as end_to_end
-from harness import RESULTS, Measured, Server, measure, process, resident_mib, save, scratch, smtp_load
+from harness import RESULTS, Measured, Server, line_of, measure, process, resident_mib, save, scratch, smtp_load
 from ours import HTTP_PORT, LOGIN, PASSWORD, SINK_PORT, SUBMISSIONS_PORT, mailcrane, units_and_commits
 from plot import latency_plot
 
@@ -139,6 +139,22 @@ def _outbound_ours(*, is_signed: bool) -> Iterator[Server]:
         yield ours.relay
 
 
+def webhooks(runs: int) -> list[Measured]:
+    """Webhook calls to one fast receiver, beside one that hangs, and to 50: see `webhook_calls`."""
+    rows = []
+    script = str(Path(__file__).with_name("webhook_calls.py"))
+    for scenario in ("one", "hanging", "many"):
+        answers = []
+        for _ in range(runs):
+            command = [sys.executable, script, scenario, "--json"]
+            done = subprocess.run(command, check=True, capture_output=True, timeout=300)
+            answers.append(json.loads(done.stdout))
+        rates, costs = [answer["rate"] for answer in answers], [answer["cpu_ms"] for answer in answers]
+        rows.append(Measured("mailcrane", f"webhooks, {scenario}", "calls/s", rates, costs, {}))
+        print(line_of(rows[-1]), flush=True)
+    return rows
+
+
 def memory(seconds: int) -> list[Measured]:
     """Resident memory, idle and after load."""
     with mailcrane() as ours:
@@ -154,7 +170,7 @@ def memory(seconds: int) -> list[Measured]:
 def main() -> None:
     """Run the benchmarks that are named, all when none is."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", nargs="*", default=[], help="accept, submission, send, outbound, memory")
+    parser.add_argument("what", nargs="*", default=[], help="accept, submission, send, outbound, webhooks, memory")
     parser.add_argument("--runs", type=int, default=3, help="runs of each load; the median counts (3)")
     parser.add_argument("--seconds", type=int, default=5, help="length of a run (5)")
     chosen = parser.parse_args()
@@ -164,6 +180,7 @@ def main() -> None:
         "submission": lambda: submission(runs, seconds),
         "send": lambda: send(runs, seconds),
         "outbound": lambda: outbound(runs, seconds),
+        "webhooks": lambda: webhooks(runs),
         "memory": lambda: memory(seconds),
     }
     if unknown := set(chosen.what) - set(benchmarks):
