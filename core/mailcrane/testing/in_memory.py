@@ -161,7 +161,35 @@ class RunningServer:
 
     async def events(self, account: str) -> list[Event]:
         """Return the feed of an account."""
-        return await self.store.read(lambda transaction: transaction.events.feed(account, 0, 1000))
+        return await self.store.read(partial(_feed, account=account, after=0))
+
+    async def wait_for_event(self, account: str, kind: str, *, entry_id: int = 0, seconds: float = 3600) -> Event:
+        """Return the first event of a kind in the feed of an account, which may come later.
+
+        With a clock that jumps, an hour in which nothing comes costs no time.
+
+        Args:
+            kind: Such as ``delivered``; see ``docs/reference/events.md``.
+            entry_id: Only of this queue entry; 0 for any.
+            seconds: How long it may take.
+
+        Raises:
+            AssertionError: it did not come; the text has those that did.
+        """
+        wakeups = self.store.wakeups
+        number, kinds = 0, []
+        with trio.move_on_after(seconds):
+            while True:
+                seen = wakeups.version("events")
+                for event in await self.store.read(partial(_feed, account=account, after=number)):
+                    if event.kind == kind and entry_id in (0, event.entry_id):
+                        return event
+                    number = event.number
+                    kinds.append(event.kind)
+                await wakeups.wait("events", seen=seen)
+        raise AssertionError(
+            f"no event {kind!r} of {account} within {seconds:g} s; there are: {', '.join(kinds) or 'none'}"
+        )
 
     async def change(self, configuration: Configuration) -> None:
         """Replace the configuration, and return when the server uses it."""
@@ -203,6 +231,10 @@ async def server(
                 yield RunningServer(made, clock, transport, receiver, connections, resolver=resolver)
                 connections.cancel_scope.cancel()
             made.stop()
+
+
+def _feed(transaction: Transaction, *, account: str, after: int) -> list[Event]:
+    return transaction.events.feed(account, after, 1000)
 
 
 def _fill(transaction: Transaction, rows: Configuration) -> None:

@@ -7,6 +7,7 @@ import io
 import ssl
 import stat
 import sys
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -104,6 +105,28 @@ def test_a_single_dot_ends_the_message_unless_told_otherwise() -> None:
     octets = b"Subject: x\n\none\n.\ntwo\n"
     assert made(octets, "you@example.com").content.endswith(b"one\r\n")
     assert made(octets, "-i", "you@example.com").content.endswith(b"one\r\n.\r\ntwo\r\n")
+    assert made(b".\nSubject: x\n", "you@example.com").content.endswith(b"To: <you@example.com>\r\n\r\n")
+    assert made(b"\n..\n.a\na.\n.", "you@example.com").content.endswith(b"\r\n\r\n..\r\n.a\r\na.\r\n")
+
+
+def test_a_large_message_takes_a_few_times_its_size_of_memory() -> None:
+    octets = b"Subject: x\n\n" + b"sixty-three octets and a line end, as texts have them, or so..\n" * 100_000
+    tracemalloc.start()
+    try:
+        message = made(octets, "you@example.com")
+        assert not message.needs_smtputf8
+        assert tracemalloc.get_traced_memory()[1] < 5 * len(octets)
+    finally:
+        tracemalloc.stop()
+
+
+def test_one_argument_may_list_several_recipients() -> None:
+    assert paths(made(b"\n", "a@example.com,b@example.com", "Cy <c@example.com>, root")) == [
+        "a@example.com",
+        "b@example.com",
+        "c@example.com",
+        "admin@example.org",
+    ]
 
 
 def test_with_t_the_header_names_recipients_and_the_command_line_adds_to_them() -> None:

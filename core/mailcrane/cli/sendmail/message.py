@@ -12,9 +12,9 @@ from mailcrane.message.addresses import parse_address_list
 from mailcrane.message.header import FIELD, HeaderError, unfold
 from mailcrane.model.address import AddressError, Mailbox
 
-_LINE_END = re.compile(rb"\r\n|\r|\n")
 # What stands between commas, save those in quotes, comments and angle brackets.
 _LIST_ITEM = re.compile(r"""(?:"(?:[^"\\]|\\.)*"|\([^)]*\)|<[^>]*>|[^,"(<])+""")
+_IS_LIST = re.compile(r",|.<")
 _LOCAL_NAME = re.compile(r"[A-Za-z0-9._+-]+\Z")
 _RECIPIENT_FIELDS = ("to", "cc", "bcc")
 
@@ -43,7 +43,7 @@ class OutgoingMessage(Struct, frozen=True):
     @property
     def needs_smtputf8(self) -> bool:
         """Whether the envelope or the header is not ASCII (RFC 6531)."""
-        header = self.content.partition(b"\r\n\r\n")[0]
+        header = self.content[: self.content.index(b"\r\n\r\n")]
         return not header.isascii() or any(path.needs_smtputf8 for path in (self.reverse_path, *self.forward_paths))
 
 
@@ -81,12 +81,13 @@ def make_message(octets: bytes, arguments: Arguments, config: SendmailConfig) ->
 
 def _lines_of(octets: bytes, *, ends_at_dot: bool) -> bytes:
     """Return the octets with CRLF line ends and one at the end, cut at a single dot where that ends the message."""
-    lines = _LINE_END.split(octets)
-    if lines[-1] == b"":
-        lines.pop()
-    if ends_at_dot and b"." in lines:
-        lines = lines[: lines.index(b".")]
-    return b"".join(line + b"\r\n" for line in lines)
+    # Without a list of lines, which takes several times the memory of a large message.
+    content = octets.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+    if content and not content.endswith(b"\n"):
+        content += b"\n"
+    if ends_at_dot and (end := (b"\n" + content).find(b"\n.\n")) >= 0:
+        content = content[:end]
+    return content.replace(b"\n", b"\r\n")
 
 
 def _split(octets: bytes) -> tuple[list[tuple[str, bytes]], bytes]:
@@ -105,13 +106,17 @@ def _split(octets: bytes) -> tuple[list[tuple[str, bytes]], bytes]:
 
 def _addresses(name: str, raw: bytes) -> list[str]:
     value = unfold(raw.partition(b":")[2].rstrip(b"\r\n"))
+    return _listed(value, BadMessage(f"the field {name.capitalize()} has no list of addresses: {value[:100]}"))
+
+
+def _listed(value: str, wrong: BadMessage) -> list[str]:
+    """Return the addresses and local names of a list, or raise what is given."""
     try:
         return [str(one.mailbox) for one in parse_address_list(value)]
     except HeaderError:
         pass
     # Local names, such as root, are no addresses to a parser of RFC 5322.
     found: list[str] = []
-    wrong = BadMessage(f"the field {name.capitalize()} has no list of addresses: {value[:100]}")
     if _LIST_ITEM.sub("", value).strip(","):
         raise wrong
     for part in filter(None, map(str.strip, _LIST_ITEM.findall(value))):
@@ -128,7 +133,10 @@ def _addresses(name: str, raw: bytes) -> list[str]:
 def _forward_paths(
     fields: list[tuple[str, bytes]], arguments: Arguments, config: SendmailConfig
 ) -> tuple[Mailbox, ...]:
-    given = list(arguments.recipients)
+    given: list[str] = []
+    for text in arguments.recipients:
+        # One argument may be a list: 'ann@example.org, Bob <bob@example.org>'.
+        given += _listed(text, BadMessage(f"{text!r} is not an address")) if _IS_LIST.search(text) else [text]
     if arguments.is_from_header:
         for name, raw in fields:
             if name in _RECIPIENT_FIELDS and raw.partition(b":")[2].strip():
