@@ -145,7 +145,9 @@ class PlainTransport:
         if stays:
             self.leaked.append(stream)
         elif self.faults.reuse and not exchange.is_over:
-            self.kept = exchange
+            replaced, self.kept = self.kept, exchange
+            if replaced is not None:
+                await trio.aclose_forcefully(replaced.stream)
         elif self.faults.leave_open and not exchange.is_over:
             self.leaked.append(stream)
         else:

@@ -95,9 +95,9 @@ class TellsOfLargeMessages(Plugin):
 
     @hookimpl
     async def message_queued(self, event: Event) -> None:
-        if event.data["size_octets"] > 10_000_000:
-            octets = {"size_octets": event.data["size_octets"]}
-            await self.context.events.record("queued", entry_id=event.entry_id, data=octets)
+        size = event.data.get("size_octets", 0)
+        if size > 10_000_000:
+            await self.context.events.record("queued", entry_id=event.entry_id, data={"size_octets": size})
 
 
 class NoSundays(Plugin):
