@@ -72,3 +72,7 @@ async def test_an_old_call_is_not_taken(code: dict[str, Any], autojump_clock: tr
     call = await posted()
     old = str(int(time.time()) - 301)
     assert not code["is_signed"](call.body, call.header | {"webhook-timestamp": old}, OLD)
+    # What a stranger may post is refused, not an error of the receiver's.
+    assert not code["is_signed"](call.body, {}, OLD)
+    assert not code["is_signed"](call.body, call.header | {"webhook-signature": "v1,é"}, OLD)
+    assert not code["is_signed"](call.body, call.header | {"webhook-timestamp": "soon"}, OLD)
