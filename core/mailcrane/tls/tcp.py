@@ -9,6 +9,7 @@ peer soon.
 
 from __future__ import annotations
 
+import os
 import socket
 
 import trio
@@ -107,9 +108,15 @@ async def open_tcp(address: str, port: int) -> TCPStream:
     """Open a connection to an IP address.
 
     Raises:
-        OSError: there is none.
+        OSError: there is none; the error is the system's, which says why.
     """
-    stream = await trio.open_tcp_stream(address, port)
-    connected = socket.socket(fileno=stream.socket.detach())
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    with trio.socket.socket(family, socket.SOCK_STREAM) as connecting:
+        try:
+            await connecting.connect((address, port))
+        except OSError as error:
+            # Trio puts the address in front of the reason.
+            raise OSError(error.errno, os.strerror(error.errno or 0)) from None
+        connected = socket.socket(fileno=connecting.detach())
     connected.setblocking(False)
     return TCPStream(connected)

@@ -374,6 +374,15 @@ async def test_a_refusal_is_read_although_the_server_took_only_a_part_of_the_req
         await client.aclose()
 
 
+async def test_a_connection_that_is_refused_is_told_in_the_systems_words() -> None:
+    listener = await _listen()
+    port = listener.socket.getsockname()[1]
+    await listener.aclose()
+    client = GuardedClient(allow_networks=["127.0.0.0/8"])
+    with pytest.raises(ConnectFailed, match=rf"port {port}: 127\.0\.0\.1: Connection refused"):
+        await client.post(f"http://127.0.0.1:{port}/", headers={}, body=b"x")
+
+
 async def _listen() -> trio.SocketListener:
     return (await trio.open_tcp_listeners(0, host="127.0.0.1"))[0]
 

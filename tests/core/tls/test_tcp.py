@@ -9,7 +9,7 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
-from mailcrane.tls.tcp import TCPStream
+from mailcrane.tls.tcp import TCPStream, open_tcp
 
 
 async def _pair() -> tuple[TCPStream, TCPStream]:
@@ -81,3 +81,16 @@ async def test_a_reset_connection_is_a_broken_stream() -> None:
     with pytest.raises(trio.BrokenResourceError):
         await stream.receive_some(1)
     await stream.aclose()
+
+
+@pytest.mark.parametrize(("address", "family"), [("127.0.0.1", socket.AF_INET), ("::1", socket.AF_INET6)])
+async def test_a_connection_is_opened_to_addresses_of_both_families(address: str, family: socket.AddressFamily) -> None:
+    with socket.create_server((address, 0), family=family) as listening:
+        stream = await open_tcp(address, listening.getsockname()[1])
+        accepted, _ = listening.accept()
+        with accepted:
+            await stream.send_all(b"x")
+            assert accepted.recv(1) == b"x"
+            accepted.sendall(b"y")
+            assert await stream.receive_some() == b"y"
+        await stream.aclose()

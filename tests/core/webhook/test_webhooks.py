@@ -106,6 +106,16 @@ async def test_many_events_are_dispatched_in_batches(world: World) -> None:
     assert world.client.most_under_way <= 16
 
 
+async def test_calls_are_leased_made_and_settled_many_at_a_time(world: World) -> None:
+    for entry_id in range(1, 251):
+        await world.record(entry_id=entry_id)
+    before = world.store.statistics.units
+    await world.run_for(seconds=1)
+    assert len(await world.ended()) == 250
+    assert world.client.most_under_way == 16
+    assert world.store.statistics.units - before < 60
+
+
 async def test_authorization_and_signatures_go_with_the_call(world: World) -> None:
     await world.configure(Webhook(URL, Secret("Bearer x"), (Secret(SECRET), Secret("whsec_b3RoZXI="))))
     await world.record()
