@@ -102,7 +102,7 @@ async def transact(session: Session, progress: Progress) -> str:
     except BaseException:
         # Cancelled, or a fault of ours: who may have it is to be known whatever comes of that.
         if dialog.is_after_content:
-            progress.lost("nobody waited for the reply to the final dot", in_content)
+            progress.lost("the delivery was broken off before the reply to the final dot", in_content)
         raise
     return push_back
 

@@ -235,7 +235,8 @@ def _recipient_fields(status: DeliveryStatus) -> Iterator[tuple[str, str]]:
     if status.remote_mta:
         yield "Remote-MTA", f"dns; {status.remote_mta}"
     if status.reply is not None:
-        yield "Diagnostic-Code", f"smtp; {status.reply}"
+        # RFC 3464 section 2.3.6: what no remote server has said is of a type of our own.
+        yield "Diagnostic-Code", f"{'smtp' if status.remote_mta else 'x-mailcrane'}; {status.reply}"
     if status.last_attempt_at is not None:
         yield "Last-Attempt-Date", format_date(status.last_attempt_at)
     if status.will_retry_until is not None:

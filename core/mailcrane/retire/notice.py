@@ -101,8 +101,11 @@ def _text(entry: Entry, *paragraphs: str) -> str:
 def _reason(result: RecipientResult) -> str:
     if result.reply is None:
         return f"The reason: {_one_line(result.error) or 'the receiving server did not answer'}."
-    who = f"the receiving server {_one_line(result.remote_mta)}" if result.remote_mta else "the receiving server"
-    return f"The reason: {who} answered: {_one_line(str(result.reply))}"
+    said = _one_line(str(result.reply))
+    if not result.remote_mta:
+        # Found out here: a domain that takes no mail, a loop, a transport that only fails.
+        return f"The reason: {said}"
+    return f"The reason: the receiving server {_one_line(result.remote_mta)} answered: {said}"
 
 
 def _one_line(text: str) -> str:

@@ -142,7 +142,7 @@ def _reason(result: RecipientResult, in_a_row: int, step: Step) -> str:
     reply = result.reply
     code = "" if reply is None else f"{reply.code} {reply.enhanced_status_code}".strip()
     if step is Step.SUPPRESS:
-        return f"queue: the next hop answered {code}"
+        return f"queue: the next hop answered {code}" if result.remote_mta else f"queue: failed with {code}"
     return f"queue: {in_a_row} failures in a row, the last one with {code}"
 
 

@@ -52,6 +52,12 @@ def blocks(octets: bytes, message: EmailMessage) -> list[EmailMessage]:
     return [block for block in found if isinstance(block, EmailMessage) and block.keys()]
 
 
+def test_a_code_that_no_server_said_is_of_a_type_of_our_own() -> None:
+    octets, _ = composed(remote_mta="", reply=Reply.make(556, "5.1.10", "takes no mail"))
+    assert b"\r\nDiagnostic-Code: x-mailcrane; 556 5.1.10 takes no mail\r\n" in octets
+    assert b"Remote-MTA" not in octets
+
+
 def test_a_failure_tells_everything_in_its_three_parts() -> None:
     octets, message = composed(future_release="for;3600")
     assert octets.isascii()

@@ -43,6 +43,12 @@ async def listed(world: Any, account: str = "ann") -> list[str]:
     return [one.original_address for one in await SuppressionLists(world.store).list(account)]
 
 
+async def test_what_is_found_out_here_is_not_called_an_answer_of_the_next_hop(world: Any) -> None:
+    await send(world, RecipientResult.from_reply(Reply.make(556, "5.1.10", "takes no mail")))
+    [found] = await SuppressionLists(world.store).list("ann")
+    assert found.reason == "queue: failed with 556 5.1.10"
+
+
 async def test_an_address_that_does_not_exist_is_suppressed_at_once(world: Any) -> None:
     assert await send(world, NOBODY) == [True]
     [found] = await SuppressionLists(world.store).list("ann")

@@ -10,6 +10,7 @@ import pytest
 from mailcrane.config.directory import Directory
 from mailcrane.config.rows import Account, Configuration, Domain
 from mailcrane.model.delivery import Outcome, RecipientResult
+from mailcrane.model.reply import Reply
 from mailcrane.queue.schedule import last_due_at, next_due_at
 from mailcrane.retire import bounce as bounce_module
 from mailcrane.retire.bounce import failure_bounce, place
@@ -67,6 +68,18 @@ def test_every_failure_says_what_to_do(why: Why) -> None:
     assert "What you can do: " in words
     assert "It was tried 3 times." in words
     assert max(map(len, words.splitlines())) <= 72
+
+
+@pytest.mark.parametrize(
+    ("remote_mta", "said"),
+    [
+        ("mx.example (192.0.2.1)", "The reason: the receiving server mx.example (192.0.2.1) answered: 556"),
+        ("", "The reason: 556 5.1.10 takes no mail"),
+    ],
+)
+def test_only_what_a_server_said_is_said_to_be_its_answer(remote_mta: str, said: str) -> None:
+    result = RecipientResult.from_reply(Reply.make(556, "5.1.10", "takes no mail"), remote_mta=remote_mta)
+    assert said in failure_words(made_entry(), result, Why.ADDRESS)
 
 
 def test_a_subject_with_line_ends_stays_on_its_line() -> None:
