@@ -33,6 +33,7 @@ from mailcrane.retire.retention import retention
 from mailcrane.retire.suppression import Step, find_suppression, plan_suppression
 from mailcrane.route.select import select_transport
 from mailcrane.store.content import Opening
+from mailcrane.store.errors import UnknownContent
 from mailcrane.store.persistence import write_persistently
 from mailcrane.store.records import Leased
 from mailcrane.store.store import Store
@@ -191,6 +192,10 @@ class Attempter:
             raise
         except HookFailed as failure:
             return _all_deferred(members, transport, failed_text(failure))
+        except UnknownContent:
+            # Whoever ends entries by hand does not wait for the attempts that have begun.
+            log.warning("the content is gone, as when an entry was ended by hand", entry=first.id)
+            return _all_deferred(members, transport, "the content is gone")
         except Exception as error:
             # The top of an attempt. The fault is ours, so nothing fails for good; after the hand-over nothing raises.
             log.exception("attempt could not be made", entry=first.id, transport=transport)

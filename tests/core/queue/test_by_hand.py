@@ -9,7 +9,7 @@ import pytest
 import trio
 
 from mailcrane.api import Plugin, hookimpl
-from mailcrane.model.delivery import Delivery, RecipientResult
+from mailcrane.model.delivery import Delivery, RecipientResult, RouteChoice
 from mailcrane.model.event import EventKind
 from mailcrane.model.reply import Reply
 from mailcrane.model.retired import Retention
@@ -17,6 +17,7 @@ from mailcrane.retire import by_hand
 from mailcrane.retire.by_hand import end_by_hand
 from mailcrane.store.records import QueueFilter
 
+MESSAGE = b"From: <ann@example.org>\r\nSubject: hello\r\n\r\n"
 LATER = RecipientResult.from_reply(Reply.make(451, "4.3.0", "later"))
 
 
@@ -158,3 +159,23 @@ async def test_an_entry_that_does_not_meet_the_conditions_any_more_stays(world: 
     assert ended == 1
     [told] = await world.events(EventKind.CANCELED)
     assert told.entry_id == held
+
+
+async def test_an_entry_that_is_ended_before_its_content_is_read_is_no_fault(
+    world: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    [entry_id] = await world.queue(octets=MESSAGE + b"x" * 40_000 + b"\r\n")
+
+    class Ending(Plugin):
+        name = "ending"
+
+        @hookimpl
+        async def select_route(self) -> RouteChoice:
+            assert await end(world, entry_id) == 1
+            return RouteChoice("fake")
+
+    async with world.plugins(Ending):
+        await world.run_for(minutes=1)
+    assert await world.event_kinds() == ["canceled", "entry_retired"]
+    assert world.transport.deliveries == []
+    assert [record for record in caplog.records if record.levelname == "ERROR"] == []
