@@ -7,6 +7,7 @@ of files, 200 KB in all are, and the rest is in temporary files.
 from __future__ import annotations
 
 import hashlib
+import logging
 import re
 import tempfile
 from collections.abc import Awaitable, Callable, Iterator
@@ -36,6 +37,9 @@ _PIECE_OCTETS = 256 * 1024
 _READ_SECONDS = 60.0
 
 _BAD_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})")
+
+# A form that a client got wrong is the client's to know: it is answered, and nothing in the operator's log.
+logging.getLogger("python_multipart").setLevel(logging.ERROR)
 
 RunInThread = Callable[..., Awaitable[Any]]
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import smtplib
-import socket
 import ssl
 import subprocess
 import sys
-import time
+import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -22,7 +22,7 @@ from mailcrane.store.sqlite import open_sqlite
 pytestmark = pytest.mark.slow
 
 HOST = "127.0.0.6"
-SMTP, SUBMISSION, SUBMISSIONS = 1025, 1587, 1465
+SMTP, SUBMISSION, SUBMISSIONS, HTTP = 1025, 1587, 1465, 1080
 USER, PASSWORD = "mox@localhost", "moxmoxmox"
 _SECONDS = 20.0
 
@@ -42,42 +42,36 @@ def message(subject: str, body: bytes = _BODY) -> bytes:
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A development server on an address of its own, for all tests of the module."""
     folder = tmp_path_factory.mktemp("clients")
-    command = [sys.executable, "-m", "mailcrane", "localserve", "--dir", str(folder), "--ip", HOST]
-    log = (folder / "log").open("w")
-    process = subprocess.Popen(command, stdout=log, stderr=log)
-    try:
-        end = time.monotonic() + _SECONDS
-        while True:
-            try:
-                socket.create_connection((HOST, SUBMISSIONS), 1).close()
-                break
-            except OSError:
-                if time.monotonic() > end or process.poll() is not None:
-                    pytest.fail((folder / "log").read_text())
-                time.sleep(0.05)
-        yield folder
-    finally:
-        process.terminate()
-        process.wait(20)
-        log.close()
+    command = [sys.executable, "-m", "mailcrane", "localserve", "--dir", str(folder), "--ip", HOST, "--json"]
+    with (
+        (folder / "log").open("w") as log,
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True) as process,
+    ):
+        try:
+            assert process.stdout is not None
+            # It says where it is when it is ready, and nothing when it cannot start.
+            assert process.stdout.readline(), (folder / "log").read_text()
+            yield folder
+        finally:
+            process.terminate()
 
 
 def arrived(folder: Path, subject: str) -> bytes:
     """Wait for a message in the Inbox and return its octets as they are stored."""
 
-    async def look() -> bytes | None:
+    query = f"message_id={subject}@clients.example&timeout={_SECONDS:g}"
+    with urllib.request.urlopen(f"http://{HOST}:{HTTP}/messages/?{query}", timeout=2 * _SECONDS) as response:
+        assert json.load(response)["messages"], "the message did not arrive"
+
+    async def look() -> bytes:
         async with await open_sqlite(str(folder / "data" / "mailcrane.db"), SystemClock(), inline=True) as store:
             for stored in await store.read(lambda transaction: transaction.folders.messages("mox", "Inbox")):
                 content = await StoredContent.open(store, stored.content_id)
                 if content.info.message_id == f"<{subject}@clients.example>":
                     return b"".join([chunk async for chunk in content.chunks()])
-        return None
+        raise AssertionError("the message is shown, and is not there")
 
-    end = time.monotonic() + _SECONDS
-    while (found := trio.run(look)) is None:
-        assert time.monotonic() < end, "the message did not arrive"
-        time.sleep(0.1)
-    return found
+    return trio.run(look)
 
 
 def require(program: str) -> str:

@@ -103,6 +103,11 @@ async def test_a_form_that_is_wrong_is_a_protocol_error(api: API, body: bytes) -
     assert (await post(api, body)).code == "protocol"
 
 
+async def test_a_form_that_is_wrong_is_not_the_operators_to_know(api: API, caplog: pytest.LogCaptureFixture) -> None:
+    assert (await post(api, b"--other\r\n")).status == 400
+    assert not [record for record in caplog.records if record.name.startswith("python_multipart")]
+
+
 async def test_files_larger_than_a_message_may_be_are_refused(api: API) -> None:
     body = multipart(part("attachedfile", bytes(4_000_001), file_name="x"), part("request", REQUEST))
     assert (await post(api, [body[at : at + 65536] for at in range(0, len(body), 65536)])).code == "messageTooLarge"
