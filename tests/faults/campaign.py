@@ -308,6 +308,7 @@ async def campaigning(
             campaign.data_dir.mkdir()
         else:
             campaign.data_dir = data_dir
+            campaign.operator = Operator(data_dir / "control", campaign.ledger)
         hook = f"http://127.0.0.1:{receiver_port}/hook"
         await _fill(campaign.data_dir / DATABASE, hook, has_witness=has_witness)
         campaign.config.write_text(
@@ -321,6 +322,7 @@ async def campaigning(
         )
         yield campaign
         sink.speed_up()
+        receiver.speed_up()
 
 
 async def until(is_so: Callable[[], bool]) -> None:

@@ -99,7 +99,7 @@ class Ledger:
             count = 2 if way == "send" and self._choose.random() < 0.3 else 1
             domain = DOMAINS.get(kind, "sink.example")
             # Up to the hyphen they are one address for the suppression list.
-            prefix = f"{kind}{len(self.messages)}" if kind == "gone" else kind
+            prefix = f"{kind}{len(self.messages)}" if kind in {"gone", "sulk"} else kind
             paths = tuple(f"{prefix}-{token}.{number}@{domain}" for number in range(count))
         message = self.messages[token] = Message(token, way, paths)
         return message

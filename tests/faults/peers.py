@@ -22,7 +22,8 @@ class Sink:
     Attributes:
         accepted: How often it took the message for each forward-path.
         spoiled: Forward-paths whose message was not what was sent.
-        is_slow: Whether it keeps what begins with ``slow`` waiting for its last word.
+        is_slow: Whether it keeps what begins with ``slow`` waiting for its last word, and what begins with ``sulk``,
+            which it refuses.
     """
 
     def __init__(self) -> None:
@@ -38,7 +39,7 @@ class Sink:
         self.hurry.set()
 
     def slow_down(self) -> None:
-        """Keep what begins with ``slow`` waiting."""
+        """Keep what begins with ``slow`` or ``sulk`` waiting."""
         self.is_slow = True
         self.hurry = trio.Event()
 
@@ -56,6 +57,8 @@ class Sink:
                     if kind_of(path) == "lost" and taken:
                         # As if the connection had been given up while it was kept.
                         return
+                    if kind_of(path) == "sulk":
+                        await self._wait()
                     reply = _refusals.get(kind_of(path), b"250 2.1.5 taken")
                     if reply.startswith(b"250"):
                         paths.append(path)
@@ -86,13 +89,17 @@ class Sink:
         finally:
             await trio.aclose_forcefully(stream)
 
-    async def _take(self, paths: list[str], content: bytes) -> None:
-        if self.is_slow and any(path.startswith("slow") for path in paths):
+    async def _wait(self) -> None:
+        if self.is_slow:
             self.waiting += 1
             try:
                 await self.hurry.wait()
             finally:
                 self.waiting -= 1
+
+    async def _take(self, paths: list[str], content: bytes) -> None:
+        if any(kind_of(path) == "slow" for path in paths):
+            await self._wait()
         for path in paths:
             # From here on it has the message, whether the reply arrives or not.
             self.accepted[path] += 1
@@ -101,7 +108,7 @@ class Sink:
 
 
 # Of the recipient: it says nothing of how much the next hop bears.
-_refusals = {"soft": b"451 4.2.1 later", "hard": b"550 5.1.1 nobody", "gone": b"550 5.1.1 nobody"}
+_refusals = {"soft": b"451 4.2.1 later"} | dict.fromkeys(("hard", "gone", "sulk"), b"550 5.1.1 nobody")
 
 
 class Receiver:
@@ -109,6 +116,7 @@ class Receiver:
 
     Attributes:
         is_stubborn: Whether it refuses their further calls too.
+        waiting: Calls that it keeps waiting for an answer.
         told: What each ``webhook-id`` told of: the entry and the event.
         contradictions: Ids that told of two different things.
     """
@@ -118,6 +126,21 @@ class Receiver:
         self.contradictions: list[str] = []
         self.calls: Counter[str] = Counter()
         self.is_stubborn = False
+        self.waiting = 0
+        self._hurry = trio.Event()
+        self._hurry.set()
+
+    def slow_down(self) -> None:
+        """Keep all calls waiting for their answers."""
+        self._hurry = trio.Event()
+
+    def speed_up(self) -> None:
+        """Answer, also those that wait."""
+        self._hurry.set()
+
+    def repeated(self) -> list[str]:
+        """Return the ids that were posted again although the first call was answered that all is well."""
+        return [id_ for id_, count in self.calls.items() if count > 1 and not _is_refused_first(self.told[id_][0])]
 
     async def serve(self, stream: trio.SocketStream) -> None:
         """Answer the requests of one connection."""
@@ -135,13 +158,22 @@ class Receiver:
                 if self.told.setdefault(id_, told) != told:
                     self.contradictions.append(id_)
                 # Some fail the first time, and are called again in a minute, which no test waits for.
-                is_refused = (self.calls[id_] == 1 or self.is_stubborn) and body["QueueMsgID"] % 17 == 0
+                is_refused = (self.calls[id_] == 1 or self.is_stubborn) and _is_refused_first(body["QueueMsgID"])
+                self.waiting += 1
+                try:
+                    await self._hurry.wait()
+                finally:
+                    self.waiting -= 1
                 status = b"503 Busy" if is_refused else b"200 OK"
                 await stream.send_all(b"HTTP/1.1 " + status + b"\r\nContent-Length: 0\r\n\r\n")
         except (trio.BrokenResourceError, ValueError):
             return
         finally:
             await trio.aclose_forcefully(stream)
+
+
+def _is_refused_first(entry_id: int) -> bool:
+    return entry_id % 17 == 0
 
 
 @asynccontextmanager

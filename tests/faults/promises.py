@@ -26,6 +26,7 @@ _ENDS = {
     "cut": {EventKind.FAILED},
     "hard": _FAILURES,
     "gone": _FAILURES,
+    "sulk": _FAILURES,
     "fail": {EventKind.FAILED},
     "drop": {EventKind.CANCELED},
 }
@@ -221,7 +222,7 @@ def _problems_of_notices(state: State) -> list[str]:
 def _problems_of_suppression(state: State) -> list[str]:
     refused: dict[str, list[Retired]] = {}
     for path, retired in state.retired.items():
-        if kind_of(path) in {"hard", "gone"} and retired.event == EventKind.FAILED:
+        if kind_of(path) in {"hard", "gone", "sulk"} and retired.event == EventKind.FAILED:
             refused.setdefault(base_address(retired.entry.forward_path), []).append(retired)
     listed = [one.base_address for one in state.suppressed]
     if sorted(listed) != sorted(refused):
@@ -242,7 +243,7 @@ def _problems_of_suppression(state: State) -> list[str]:
     counted = {
         path: 1
         for path, retired in state.retired.items()
-        if retired.event == EventKind.FAILED and kind_of(path) in {"hard", "gone", "soft", "cut"}
+        if retired.event == EventKind.FAILED and kind_of(path) in {"hard", "gone", "sulk", "soft", "cut"}
     }
     found += [
         f"{state.failures.get(path, 0)} failures of {path} are counted, not {counted.get(path, 0)}"

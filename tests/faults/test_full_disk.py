@@ -8,6 +8,7 @@ import signal
 import subprocess
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,8 @@ import trio
 
 from campaign import Campaign, campaigning, mixed_load, until
 from lines import Lines
-from load import Message, call_send, greet, send_message
+from load import Message, call_send, greet, kind_of, send_message, speak_smtp
+from mailcrane.admin.errors import AdminError
 from state import is_at_rest
 
 pytestmark = pytest.mark.slow
@@ -101,28 +103,54 @@ async def refusal(campaign: Campaign, way: str) -> str:
     return text
 
 
+async def begin_much(campaign: Campaign) -> None:
+    """Have deliveries and webhook calls under way whose results are not known yet, and orders to be given."""
+    sink, receiver, ledger = campaign.sink, campaign.receiver, campaign.ledger
+    sink.slow_down()
+    receiver.slow_down()
+    async with trio.open_nursery() as nursery:
+        mixed_load(campaign, nursery, messages=5)
+        for kind in ("slow", "sulk", "fail", "drop"):
+            nursery.start_soon(partial(speak_smtp, campaign.ports["relay"], ledger, "relay", messages=3, kind=kind))
+    await until(lambda: sink.waiting >= 4 and receiver.waiting >= 1)
+
+
+def get_on(campaign: Campaign) -> None:
+    """Let what waits come to its result."""
+    campaign.sink.speed_up()
+    campaign.receiver.speed_up()
+
+
 async def fill_and_free(campaign: Campaign, switch: Switch, full: str) -> None:
-    """Run a server whose disk becomes full and free again."""
+    """Run a server whose disk becomes full while much is under way, and free again."""
     with trio.fail_after(_SECONDS):
         async with campaign.living(campaign.orders(full=full)) as process:
             assert await campaign.accepting(process), campaign.log()
-            async with trio.open_nursery() as nursery:
-                mixed_load(campaign, nursery, messages=5)
             for _ in range(2):
+                await begin_much(campaign)
                 switch(True)
                 for way in _WAYS:
                     text = await refusal(campaign, way)
                     expected = '400 {"Code":"server",' if way == "send" else "452 4.3.1 "
                     assert text.startswith(expected), f"{way}: {text}"
+                get_on(campaign)
+                with pytest.raises(AdminError, match="disk"):
+                    await trio.to_thread.run_sync(campaign.operator.finish)
                 switch(False)
                 for way in _WAYS:
                     assert not await answer(campaign, way)
+            await trio.to_thread.run_sync(campaign.operator.finish)
+            campaign.ledger.is_operated = True
             await until(lambda: is_at_rest(campaign.data_dir, "witness"))
             os.kill(process.pid or 0, signal.SIGTERM)
             assert await campaign.gone(process) == 0, campaign.log()
     state = await campaign.check(is_at_rest=True)
-    assert state.retired
     assert state.copies
+    # Nothing was interrupted: no attempt and no call was made twice.
+    attempts = [attempt for retired in state.retired.values() for attempt in retired.attempts]
+    assert {attempt.number for attempt in attempts} == {1}
+    assert not campaign.receiver.repeated()
+    assert sum(kind_of(path) in {"slow", "sulk"} for path in state.retired) == 12
 
 
 @asynccontextmanager

@@ -19,6 +19,7 @@ from mailcrane.admin.errors import AdminError
 from mailcrane.admin.operations import run_named
 from mailcrane.admin.socket_path import reachable
 from mailcrane.observe.log import get_log
+from mailcrane.store.errors import DiskFull
 
 _log = get_log(__name__)
 
@@ -91,6 +92,11 @@ async def _answer(administration: Administration, line: bytes) -> bytes:
         return wire.result_line(await run_named(administration, request.op, request.args))
     except AdminError as error:
         return wire.error_line(error.code, error.message)
+    except DiskFull as error:
+        _log.error("operation met a full disk", op=request.op, by=administration.actor, problem=str(error))
+        return wire.error_line(
+            "disk_full", "the disk is full; free some space and give the command again: what it had done stays done"
+        )
     except Exception as error:
         _log.exception("operation failed", error, op=request.op, by=administration.actor)
         return wire.error_line("server", f"{request.op} failed; the server's log says why")

@@ -24,6 +24,7 @@ from mailcrane.admin.offline import run_offline
 from mailcrane.admin.operations import DOMAIN_ADD, DOMAIN_LIST, HEALTH
 from mailcrane.admin.server import GetHealth
 from mailcrane.config.static import StaticConfig
+from mailcrane.store.errors import DiskFull
 
 T = TypeVar("T")
 
@@ -51,6 +52,18 @@ async def exchange(path: Path, *lines: bytes) -> list[dict[str, Any]]:
 
 async def test_only_the_owner_may_use_it(path: Path) -> None:
     assert stat.S_IMODE(os.stat(path).st_mode) == 0o600
+
+
+async def test_a_full_disk_is_named_with_what_to_do(
+    path: Path, administration: Administration, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def full(*_: object, **__: object) -> None:
+        raise DiskFull("no space left for the database")
+
+    monkeypatch.setattr(administration.store, "write", full)
+    _, answer = await exchange(path, b'{"op": "domain_add", "args": {"name": "example.org"}}')
+    assert answer["error"]["code"] == "disk_full"
+    assert "free some space and give the command again" in answer["error"]["message"]
 
 
 async def test_a_client_runs_several_operations(path: Path) -> None:
