@@ -244,6 +244,16 @@ def slow_load(campaign: Campaign, nursery: trio.Nursery) -> None:
         )
 
 
+def stopping_load(campaign: Campaign, nursery: trio.Nursery) -> None:
+    """Mail that the next hop keeps waiting, before and after it has the content."""
+    campaign.sink.slow_down()
+    mixed_load(campaign, nursery, messages=4)
+    for kind, messages in (("sulk", 5), ("slow", 3)):
+        nursery.start_soon(
+            partial(speak_smtp, campaign.ports["relay"], campaign.ledger, "relay", messages=messages, kind=kind)
+        )
+
+
 def trouble_load(campaign: Campaign, nursery: trio.Nursery) -> None:
     """Every way in, and more of what the plugin fails at."""
     mixed_load(campaign, nursery)
@@ -273,6 +283,7 @@ LOADS: dict[str, Load] = {
     "mixed": mixed_load,
     "large": large_load,
     "slow": slow_load,
+    "stopping": stopping_load,
     "trouble": trouble_load,
     "late": mixed_load,
     "operator": operator_load,

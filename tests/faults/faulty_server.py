@@ -55,7 +55,7 @@ class Orders:
         witness: File that the plugin writes the ids of the events to that it was told of.
         lease_seconds: Of the queue, shorter than a configuration may say; 0 leaves it.
         retry_seconds: Until the second attempt of an entry, likewise.
-        call_retry_seconds: Until the second attempt of a webhook call, likewise.
+        call_retry_seconds: Until the second attempt of a webhook call, likewise; the third is the last then.
         stop_seconds: How long deliveries under way get at a stop; 0 leaves it.
         is_hasty: Whether a message that comes in is answered before its commit, as it must not be.
         synchronous: SQLite's pragma for the connection that writes; empty leaves it.
@@ -210,6 +210,8 @@ def run(config_path: str, orders: Orders) -> int:
         patch("mailcrane.retire.by_hand._BATCH", 2)
         patch("mailcrane.admin.webhook_replay._UNIT", 20)
         patch("mailcrane.run.server.Notifier", functools.partial(Notifier, retry_delays=(0.01,)))
+        if orders.call_retry_seconds:
+            patch("mailcrane.webhook.schedule.MAX_ATTEMPTS", 3)
         if orders.stop_seconds:
             patch("mailcrane.run.server._STOP_DELIVERIES_SECONDS", orders.stop_seconds)
         return serve.serve(config_path)

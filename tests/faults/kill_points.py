@@ -77,7 +77,8 @@ class Point:
         hits: Which runs of the unit the server is killed at, each in a life of its own.
         needs: Another point that is killed at in the life before, where a unit only finds work after a crash there.
         load: What the clients send: ``mixed``; ``large``: also much that is staged; ``slow``: also what the next hop is
-            slow to take; ``trouble``: also what the plugin fails at; ``late``: with attempts that soon follow each
+            slow to take; ``stopping``: some of it before it has the content;
+            ``trouble``: also what the plugin fails at; ``late``: with attempts that soon follow each
             other; ``operator`` and ``replay``: while somebody looks after the queue, or after webhooks.
         is_stopping: Whether the server is asked to stop once mail is under way.
     """
@@ -161,8 +162,8 @@ POINTS: Final = (
         "attempt put back by a stop",
         f"{_SCHEDULER}._put_back",
         f"{_SCHEDULER}._put_back.<locals>.put_back",
-        hits=(1, 2, 4),
-        load="slow",
+        hits=_ONCE_A_LIFE,
+        load="stopping",
         is_stopping=True,
     ),
     Point(
@@ -177,7 +178,7 @@ POINTS: Final = (
     Point(
         "settled attempts taken up again",
         f"{_SCHEDULER}._resume",
-        f"{_SCHEDULER}._resume.<locals>.<lambda>",
+        f"{_SCHEDULER}._resume.<locals>.resume",
         counts=_has_result,
         hits=_ONCE_A_LIFE,
         needs="attempt settled",

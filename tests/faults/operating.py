@@ -18,6 +18,7 @@ from mailcrane.admin.operations import (
     HOLD_RULE_APPLY,
     HOLD_RULE_REMOVE,
     QUEUE_END,
+    QUEUE_HOLD,
     QUEUE_SCHEDULE,
     WEBHOOK_CALL_CANCEL,
     WEBHOOK_CALL_RETIRED_LIST,
@@ -25,12 +26,12 @@ from mailcrane.admin.operations import (
     WEBHOOK_REPLAY_RANGE,
     Operation,
 )
-from mailcrane.admin.queue_changes import ChangedMany, EndEntries, Position, Schedule
+from mailcrane.admin.queue_changes import ChangedMany, EndEntries, Position, Schedule, SetHold
 from mailcrane.admin.queue_filter import EntryFilter
 from mailcrane.admin.webhook_replay import ReplayCalls, ReplayRange
 from mailcrane.admin.webhooks import CancelCalls, ListRetiredCalls
 
-_PAUSE_SECONDS = 0.4
+_PAUSE_SECONDS = 0.2
 
 
 class Operator:
@@ -46,22 +47,27 @@ class Operator:
         self._ledger = ledger
 
     async def work(self, round_: Callable[[], None]) -> None:
-        """Give the same orders again and again, until the server is gone."""
+        """Give the same orders again and again, as long as there is a server."""
         while True:
             await trio.sleep(_PAUSE_SECONDS)
             try:
                 await trio.to_thread.run_sync(round_)
-            except (AdminError, NotRunning):
-                return
+            except NotRunning:
+                continue
+            except AdminError as error:
+                if error.code != "gone":
+                    raise
 
     def queue_round(self) -> None:
-        """Hold by a new rule, fail, drop, move; post again what was given up; take the rule away."""
+        """Hold by a new rule, fail, drop, move; post again what was given up; take the rule away, and release."""
         client = ControlClient(self._control)
         try:
             rule = self._hold(client)
             self._end(client)
             self._replay_dead(client)
             client.call(HOLD_RULE_REMOVE.name, RemoveHoldRule(id=rule), HOLD_RULE_REMOVE.answer)
+            soft = EntryFilter(forward_path="soft-")
+            _in_pieces(client, QUEUE_HOLD, lambda position: SetHold(filter=soft, is_held=False, position=position))
         finally:
             client.close()
 

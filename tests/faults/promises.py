@@ -102,7 +102,8 @@ def _problems_of_path(path: str, state: State, sink: Sink, is_at_rest: bool) -> 
         if entry.due_at <= state.at or not attempts:
             found.append(f"is not attempted although due at {entry.due_at}")
         outcomes = {attempt.result.outcome for attempt in attempts if attempt.result is not None}
-        if outcomes - ({Outcome.DEFERRED} if kind_of(path) in {"soft", "cut"} else set()):
+        # What is slow was perhaps waited for no longer when the server stopped.
+        if outcomes - ({Outcome.DEFERRED} if kind_of(path) in {"soft", "cut", "slow"} else set()):
             found.append(f"waits after {attempts}")
     return found
 
@@ -110,7 +111,7 @@ def _problems_of_path(path: str, state: State, sink: Sink, is_at_rest: bool) -> 
 def _problems_of_retired(path: str, retired: Retired, taken: int) -> list[str]:
     allowed = _ENDS.get(kind_of(path), {EventKind.DELIVERED})
     found = [] if retired.event in allowed else [f"retired as {retired.event}"]
-    interrupted = sum(attempt.result is None for attempt in retired.attempts)
+    interrupted = sum(attempt.result is None or attempt.result.is_maybe_delivered for attempt in retired.attempts)
     least, most = 0, 0
     if EventKind.DELIVERED in allowed:
         least, most = 1, 1 + interrupted

@@ -27,7 +27,7 @@ async def kill(campaign: Campaign, at: Point, moment: str, hit: int) -> None:
         point=at.name,
         moment=moment,
         hit=hit,
-        lease_seconds=0.9 if at.load == "slow" else 0.0,
+        lease_seconds=0.9 if at.load in {"slow", "stopping"} else 0.0,
         stop_seconds=0.1 if at.is_stopping else 0.0,
         retry_seconds=0.02 if at.load == "late" else 0.0,
         call_retry_seconds=0.001 if at.load == "operator" else 0.0,
