@@ -168,7 +168,7 @@ class Campaign:
                 if await self.accepting(process):
                     load(self, nursery)
                     if is_stopping:
-                        await until(lambda: self.sink.waiting >= waiting + 5)
+                        await until(lambda: self.sink.waiting >= waiting + 3)
                         os.kill(process.pid or 0, signal.SIGTERM)
                 code = await self.gone(process)
                 nursery.cancel_scope.cancel()
@@ -248,7 +248,7 @@ def stopping_load(campaign: Campaign, nursery: trio.Nursery) -> None:
     """Mail that the next hop keeps waiting, before and after it has the content."""
     campaign.sink.slow_down()
     mixed_load(campaign, nursery, messages=4)
-    for kind, messages in (("sulk", 5), ("slow", 3)):
+    for kind, messages in (("sulk", 6), ("slow", 2)):
         nursery.start_soon(
             partial(speak_smtp, campaign.ports["relay"], campaign.ledger, "relay", messages=messages, kind=kind)
         )
