@@ -115,7 +115,6 @@ TOP = {
     "plugins": ("mailcrane.cli.commands:plugins", "See and check plugins."),
     "sendmail": ("mailcrane.cli.sendmail.command:sendmail", "Submit a message from standard input."),
     # Of a shipped plugin: only its name is known here.
-    "webapi": ("mailcrane_webapi.command:webapi", "List, explain or call methods of the sending API."),
     "example": ("mailcrane.cli.example:example", "Show pieces of configuration, a plugin, payloads of webhooks."),
     "config": ("mailcrane.cli.commands:config", "Check, explain and change the configuration."),
 }

@@ -30,6 +30,10 @@ class LazyGroup(click.Group):
         """Return all names in the order of the table, those of plugins last."""
         return [*self.lazy, *self._plugin_commands()]
 
+    def shipped_commands(self) -> list[str]:
+        """Return the names of our own commands, those of plugins that are shipped with the server included."""
+        return [*self.lazy, *(name for name, point in self._plugin_commands().items() if _is_shipped(point))]
+
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Import a command."""
         if cmd_name in self.lazy:
@@ -109,4 +113,11 @@ def _is_for_the_operator(error: Exception) -> bool:
 
 
 def _owner(point: EntryPoint) -> str:
-    return point.dist.name if point.dist is not None else point.value
+    """Return whose command it is: the distribution, or the package of a plugin that is shipped with the server."""
+    if point.dist is None:
+        return point.value
+    return point.module.partition(".")[0] if _is_shipped(point) else point.dist.name
+
+
+def _is_shipped(point: EntryPoint) -> bool:
+    return point.dist is not None and point.dist.name == "mailcrane"

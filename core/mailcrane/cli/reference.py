@@ -31,7 +31,7 @@ def render() -> str:
 
 def _group_lines(group: LazyGroup, path: str) -> Iterator[str]:
     context = click.Context(group, info_name=path)
-    for name in group.lazy:
+    for name in group.shipped_commands():
         command = group.get_command(context, name)
         if isinstance(command, LazyGroup):
             yield from _group_lines(command, f"{path} {name}")
