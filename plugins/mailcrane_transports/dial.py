@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import errno
 import os
-import socket
 from collections.abc import Sequence
 from typing import Protocol
 
 import trio
 
+from mailcrane.api.tls import TCPStream, open_tcp
 from mailcrane_transports import metrics
 
 # For all addresses of a host together.
@@ -50,19 +50,9 @@ class AddressDialer:
         """Try the addresses one after another."""
         return await _first(ips, port, self._connect)
 
-    async def _connect(self, ip: str, port: int, seconds: float) -> trio.SocketStream:
-        family = socket.AF_INET6 if is_ipv6(ip) else socket.AF_INET
-        one = trio.socket.socket(family, socket.SOCK_STREAM)
-        try:
-            local = self._local.get(is_ipv6(ip))
-            if local is not None:
-                await one.bind((local, 0))
-            with trio.fail_after(seconds):
-                await one.connect((ip, port))
-        except BaseException:
-            one.close()
-            raise
-        return trio.SocketStream(one)
+    async def _connect(self, ip: str, port: int, seconds: float) -> TCPStream:
+        with trio.fail_after(seconds):
+            return await open_tcp(ip, port, self._local.get(is_ipv6(ip), ""))
 
 
 class SocksDialer:
@@ -80,7 +70,7 @@ class SocksDialer:
         """Ask the proxy for the addresses one after another."""
         return await _first(ips, port, self._connect)
 
-    async def _connect(self, ip: str, port: int, seconds: float) -> trio.SocketStream:
+    async def _connect(self, ip: str, port: int, seconds: float) -> TCPStream:
         with trio.fail_after(seconds):
             try:
                 # Its own limit is set higher, so that ours tells a slow proxy from one that refuses.
@@ -89,7 +79,7 @@ class SocksDialer:
                 # Whatever it is, it is not the host that failed: without an error number the text stands as it is.
                 why = getattr(error, "strerror", None) or str(error)
                 raise OSError(f"SOCKS proxy {self._host}:{self._port}: {why}") from error
-        return trio.SocketStream(one)
+        return TCPStream.of(trio.SocketStream(one))
 
 
 class SystemDialer:
@@ -104,14 +94,15 @@ class SystemDialer:
             metrics.connections.inc(_kind(error))
             raise CannotConnect(f"cannot connect to {host}:{port}: {_words(error, _CONNECT_SECONDS)}") from error
         metrics.connections.inc("ok")
-        return stream, str(stream.socket.getpeername()[0])
+        ip = str(stream.socket.getpeername()[0])
+        return TCPStream.of(stream), ip
 
 
 class _Connect(Protocol):
-    async def __call__(self, ip: str, port: int, seconds: float) -> trio.SocketStream: ...
+    async def __call__(self, ip: str, port: int, seconds: float) -> TCPStream: ...
 
 
-async def _first(ips: Sequence[str], port: int, connect: _Connect) -> tuple[trio.SocketStream, str]:
+async def _first(ips: Sequence[str], port: int, connect: _Connect) -> tuple[TCPStream, str]:
     deadline = trio.current_time() + _CONNECT_SECONDS
     failures = []
     tried = ips[:_MAX_ADDRESSES]

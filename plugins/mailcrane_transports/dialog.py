@@ -5,7 +5,9 @@ It knows commands and replies, and nothing of deliveries: a reply that refuses i
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Sequence
+import contextlib
+import math
+from collections.abc import AsyncGenerator, Iterator, Sequence
 from typing import TypeVar
 
 import trio
@@ -43,6 +45,10 @@ _QUIT_SECONDS = 5.0
 _LAST_WORD_SECONDS = 5.0
 
 _RECEIVE_OCTETS = 65536
+# Content is sent in pieces of this size or more; what is left goes with the final dot.
+_SEND_OCTETS = 65536
+# A deadline may be so much too early: moving it costs.
+_DEADLINE_SLACK = 1.0
 
 
 class DialogFailed(Exception):
@@ -73,6 +79,9 @@ class Dialog:
         self.stream = stream
         self.is_encrypted = False
         self._connection = ClientConnection()
+        self._scope: trio.CancelScope | None = None
+        self._seconds = math.inf
+        self._is_broken = False
 
     @property
     def extensions(self) -> Extensions:
@@ -82,7 +91,24 @@ class Dialog:
     @property
     def is_over(self) -> bool:
         """Whether no command can be sent any more."""
-        return self._connection.is_closed
+        return self._is_broken or self._connection.is_closed
+
+    @contextlib.contextmanager
+    def patience(self) -> Iterator[None]:
+        """Keep the time limits of the steps inside with one scope, whose deadline is moved, instead of one for each.
+
+        Raises:
+            DialogFailed: the peer was too slow.
+        """
+        scope = trio.CancelScope()
+        self._scope = scope
+        try:
+            with scope:
+                yield
+        finally:
+            self._scope = None
+        if scope.cancelled_caught:
+            raise self._failed(f"next hop did not answer in {self._seconds:g} s")
 
     @property
     def is_after_content(self) -> bool:
@@ -172,9 +198,16 @@ class Dialog:
     async def content(self, content: OutgoingContent) -> Reply:
         """Send the content of the transaction and return the reply to its final dot."""
         chunks = content.chunks()
+        piece: list[bytes] = []
+        size = 0
         try:
             async for chunk in chunks:
-                await self._send(self._connection.send_content(chunk), _BLOCK_SECONDS)
+                octets = self._connection.send_content(chunk)
+                piece.append(octets)
+                size += len(octets)
+                if size >= _SEND_OCTETS:
+                    await self._send_piece(piece)
+                    piece, size = [], 0
         except DialogFailed as failure:
             # A peer that gives up may have said why before it closed.
             return await self._last_word(failure)
@@ -182,6 +215,12 @@ class Dialog:
             if isinstance(chunks, AsyncGenerator):
                 await chunks.aclose()
         self._connection.end_content()
+        piece.append(self._connection.data_to_send())
+        try:
+            await self._send_piece(piece, is_last=True)
+        except DialogFailed as failure:
+            # The peer cannot have seen the final dot: it is the last of what was not taken in whole.
+            return await self._last_word(DialogFailed(str(failure)))
         return (await self._expect(ContentDone, _FINAL_REPLY_SECONDS)).reply
 
     async def reset(self) -> None:
@@ -197,14 +236,14 @@ class Dialog:
 
     async def quit(self) -> None:
         """Say goodbye; whatever comes of it."""
-        if self._connection.is_closed:
+        if self.is_over:
             return
-        try:
-            with trio.move_on_after(_QUIT_SECONDS):
+        with trio.move_on_after(_QUIT_SECONDS):
+            try:
                 self._connection.quit()
                 await self._expect(QuitDone, _QUIT_SECONDS)
-        except DialogFailed:
-            pass
+            except DialogFailed:
+                pass
 
     async def aclose(self) -> None:
         """Close the connection at once."""
@@ -218,6 +257,9 @@ class Dialog:
 
     async def _next(self, seconds: float) -> ClientEvent:
         """Send what is to be sent and return what comes of it; the peer has so long for each piece of its answer."""
+        if self._scope is None:
+            with self.patience():
+                return await self._next(seconds)
         while True:
             is_after_content = self._connection.is_after_content
             try:
@@ -226,28 +268,44 @@ class Dialog:
                 raise DialogFailed(str(error), is_after_content=is_after_content) from error
             if not isinstance(event, ClientSignal):
                 return event
-            await self._send(self._connection.data_to_send(), seconds)
-            self._connection.receive(await self._receive(seconds))
+            self._wait_at_most(seconds)
+            octets = self._connection.data_to_send()
+            try:
+                if octets:
+                    await self.stream.send_all(octets)
+                self._connection.receive(bytes(await self.stream.receive_some(_RECEIVE_OCTETS)))
+            except trio.BrokenResourceError as error:
+                raise self._failed(f"connection lost: {error}") from error
 
-    async def _send(self, octets: bytes, seconds: float) -> None:
-        if not octets:
-            return
+    async def _send_piece(self, piece: Sequence[bytes], *, is_last: bool = False) -> None:
+        octets = b"".join(piece)
         try:
-            with trio.fail_after(seconds):
+            if is_last and len(octets) < _SEND_OCTETS and self._scope is not None:
+                # The system takes so little at once, or nearly always.
+                self._wait_at_most(_FINAL_REPLY_SECONDS)
                 await self.stream.send_all(octets)
-        except (trio.BrokenResourceError, trio.TooSlowError) as error:
-            raise self._failed(error, seconds) from error
+                return
+            # A limit of its own: after it, the peer's last word is still heard.
+            self._wait_at_most(math.inf)
+            with trio.fail_after(_BLOCK_SECONDS):
+                await self.stream.send_all(octets)
+        except trio.TooSlowError as error:
+            raise self._failed(f"next hop did not answer in {_BLOCK_SECONDS:g} s") from error
+        except trio.BrokenResourceError as error:
+            raise self._failed(f"connection lost: {error}") from error
 
-    async def _receive(self, seconds: float) -> bytes:
-        try:
-            with trio.fail_after(seconds):
-                return bytes(await self.stream.receive_some(_RECEIVE_OCTETS))
-        except (trio.BrokenResourceError, trio.TooSlowError) as error:
-            raise self._failed(error, seconds) from error
+    def _wait_at_most(self, seconds: float) -> None:
+        """Set the deadline for the peer. trio sorts its deadlines, so one that is good enough is left as it is."""
+        scope = self._scope
+        if scope is None:
+            return
+        self._seconds = seconds
+        latest = trio.current_time() + seconds
+        if not latest - _DEADLINE_SLACK <= scope.deadline <= latest:
+            scope.deadline = latest
 
-    def _failed(self, error: Exception, seconds: float) -> DialogFailed:
-        is_late = isinstance(error, trio.TooSlowError)
-        text = f"next hop did not answer in {seconds:g} s" if is_late else f"connection lost: {error}"
+    def _failed(self, text: str) -> DialogFailed:
+        self._is_broken = True
         return DialogFailed(text, is_after_content=self._connection.is_after_content)
 
     async def _last_word(self, failure: DialogFailed) -> Reply:

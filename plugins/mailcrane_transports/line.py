@@ -149,7 +149,8 @@ class Line:
         progress.is_lenient = is_dual_stack and progress.delivery.attempt == 1
         dialog = Dialog(stream)
         try:
-            tls: TLSUse = await self._set_up.run(dialog, target, self._ehlo(), is_plaintext=is_plaintext)
+            with dialog.patience():
+                tls: TLSUse = await self._set_up.run(dialog, target, self._ehlo(), is_plaintext=is_plaintext)
         except SetUpRefused:
             # RFC 5321 section 3.1: after a refusal there is nothing to say but QUIT.
             self._idle.close(Session(target, dialog, "", TLSUse(), is_dual_stack=False))

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import functools
 
-import trio
 from msgspec import Struct
 from msgspec.structs import replace
 
 from mailcrane.api import Outcome, RecipientResult, Reply, TLSUse
 from mailcrane.api.sasl import ALL_MECHANISMS, CLEARTEXT_MECHANISMS, make_client_mechanism
-from mailcrane.api.tls import ClientTLS, TLSMode, TLSPolicy, TLSStream, Verification
+from mailcrane.api.tls import ClientTLS, TCPStream, TLSMode, TLSPolicy, TLSStream, Verification
 from mailcrane_transports import metrics
 from mailcrane_transports.config import AuthConfig
 from mailcrane_transports.dialog import Dialog
@@ -80,7 +79,7 @@ class Session:
         stream = self.dialog.stream
         while isinstance(stream, TLSStream):
             stream = stream.transport_stream
-        return not (isinstance(stream, trio.SocketStream) and stream.socket.is_readable())
+        return not (isinstance(stream, TCPStream) and stream.has_something_to_read)
 
     async def aclose(self) -> None:
         """Say goodbye, if there is somebody to say it to, and close."""

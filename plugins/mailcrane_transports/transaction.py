@@ -47,51 +47,52 @@ async def transact(session: Session, progress: Progress) -> str:
     waiting = list(progress.waiting)
     in_content: frozenset[int] = frozenset()
     try:
-        if session.needs_reset:
-            session.needs_reset = False
-            await dialog.reset()
-        while waiting:
-            most = session.target.max_recipients
-            size = min(dialog.extensions.max_recipients or most, most)
-            batch, waiting = waiting[:size], waiting[size:]
-            envelope = await dialog.envelope(
-                delivery.reverse_path,
-                [paths[position] for position in batch],
-                size_octets=delivery.content.size_octets,
-                has_8bit=delivery.has_8bit,
-                smtputf8=needs_smtputf8,
-                require_tls=delivery.require_tls is True,
-            )
-            if is_kept and envelope.mail.code == 421:
-                raise SessionStale
-            is_kept = False
-            session.messages += 1
-            accepted: list[int] = []
-            for position, reply in zip(batch, envelope.recipients, strict=True):
-                push_back = push_back or _push_back(reply)
-                if reply.is_positive:
-                    accepted.append(position)
-                elif reply.code in _TOO_MANY and envelope.may_send_content and position != batch[0]:
-                    waiting.append(position)
-                elif reply.code == 552 and envelope.mail.is_positive:
-                    # To RCPT it is to be treated as 452 (RFC 5321 section 4.5.3.1.10).
-                    progress.deferred(position, reply, "RCPT")
-                else:
-                    progress.answered(position, reply, "RCPT" if envelope.mail.is_positive else "MAIL")
-            session.needs_reset = not envelope.may_send_content
-            if envelope.may_send_content:
-                in_content = frozenset(accepted)
-                final = await dialog.content(delivery.content)
-                in_content = frozenset()
-                push_back = push_back or _push_back(final)
-                for position in accepted:
-                    progress.answered(position, final, "content", notes=notes if final.is_positive else ())
-            if waiting and dialog.is_over:
-                progress.lost("next hop closed the connection before all forward-paths were tried")
-                break
-            if waiting and session.needs_reset:
+        with dialog.patience():
+            if session.needs_reset:
                 session.needs_reset = False
                 await dialog.reset()
+            while waiting:
+                most = session.target.max_recipients
+                size = min(dialog.extensions.max_recipients or most, most)
+                batch, waiting = waiting[:size], waiting[size:]
+                envelope = await dialog.envelope(
+                    delivery.reverse_path,
+                    [paths[position] for position in batch],
+                    size_octets=delivery.content.size_octets,
+                    has_8bit=delivery.has_8bit,
+                    smtputf8=needs_smtputf8,
+                    require_tls=delivery.require_tls is True,
+                )
+                if is_kept and envelope.mail.code == 421:
+                    raise SessionStale
+                is_kept = False
+                session.messages += 1
+                accepted: list[int] = []
+                for position, reply in zip(batch, envelope.recipients, strict=True):
+                    push_back = push_back or _push_back(reply)
+                    if reply.is_positive:
+                        accepted.append(position)
+                    elif reply.code in _TOO_MANY and envelope.may_send_content and position != batch[0]:
+                        waiting.append(position)
+                    elif reply.code == 552 and envelope.mail.is_positive:
+                        # To RCPT it is to be treated as 452 (RFC 5321 section 4.5.3.1.10).
+                        progress.deferred(position, reply, "RCPT")
+                    else:
+                        progress.answered(position, reply, "RCPT" if envelope.mail.is_positive else "MAIL")
+                session.needs_reset = not envelope.may_send_content
+                if envelope.may_send_content:
+                    in_content = frozenset(accepted)
+                    final = await dialog.content(delivery.content)
+                    in_content = frozenset()
+                    push_back = push_back or _push_back(final)
+                    for position in accepted:
+                        progress.answered(position, final, "content", notes=notes if final.is_positive else ())
+                if waiting and dialog.is_over:
+                    progress.lost("next hop closed the connection before all forward-paths were tried")
+                    break
+                if waiting and session.needs_reset:
+                    session.needs_reset = False
+                    await dialog.reset()
     except DialogFailed as failure:
         if is_kept:
             raise SessionStale from failure

@@ -157,12 +157,15 @@ def resident_mib(pid: int) -> float:
 
 
 def measure(server: Server, load: str, unit: str, run: Callable[[], dict[str, float]], runs: int) -> Measured:
-    """Run a load several times. ``run`` answers at least ``rate``, ``count``; its figures go into the row."""
+    """Run a load several times. ``run`` answers at least ``rate``, ``count``; its figures go into the row.
+
+    CPU seconds that it calls ``used_before`` went into its preparations and do not count.
+    """
     rates, costs, figures = [], [], []
     for _ in range(runs):
         before = cpu_seconds(server.pid)
         figure = run()
-        spent = cpu_seconds(server.pid) - before
+        spent = cpu_seconds(server.pid) - before - figure.pop("used_before", 0.0)
         rates.append(figure["rate"])
         costs.append(1000 * spent / max(1.0, figure["count"]))
         figures.append(figure)

@@ -69,8 +69,9 @@ def postfix(variant: str, *, sink_port: int = 0, deliveries: int = 200) -> Itera
 
     Args:
         variant: ``maildir`` delivers into one Maildir, ``queue`` keeps everything in the queue (held), ``relay``
-            delivers mail for ``a1-7.example`` to 127.0.1.7, with the usual 20 connections to each.
-        sink_port: For ``relay``.
+            delivers mail for ``a1-7.example`` to 127.0.1.7, with the usual 20 connections to each; ``held relay`` does
+            so after `release_postfix`.
+        sink_port: For the two that relay.
         deliveries: The most ``smtp`` processes.
     """
     with scratch("postfix") as folder:
@@ -85,11 +86,13 @@ def postfix(variant: str, *, sink_port: int = 0, deliveries: int = 200) -> Itera
                 f"virtual_mailbox_maps = static:bench/\nvirtual_uid_maps = static:{nobody.pw_uid}\n"
                 f"virtual_gid_maps = static:{nobody.pw_gid}\n"
             )
-        elif variant == "relay":
+        elif sink_port:
             hops = (f"{1 + one // 250}-{1 + one % 250}" for one in range(1000))
             lines = (f"a{hop}.example smtp:[127.0.{hop.replace('-', '.')}]:{sink_port}\n" for hop in hops)
             (folder / "etc/next_hops").write_text("".join(lines))
             more = f"transport_maps = texthash:{folder}/etc/next_hops\n"
+            if variant == "held relay":
+                more += "smtpd_client_restrictions = static:HOLD\n"
         else:
             more = "smtpd_client_restrictions = static:HOLD\n"
         (folder / "etc/main.cf").write_text(_MAIN_CF.format(folder=folder, root=folder.parent, more=more))
@@ -99,6 +102,15 @@ def postfix(variant: str, *, sink_port: int = 0, deliveries: int = 200) -> Itera
         with process(command, folder / "log", dict(os.environ, MAIL_CONFIG=str(folder / "etc"))) as pid:
             wait_for_banner("127.0.0.1", _POSTFIX_PORT)
             yield Server(f"postfix {variant}", "127.0.0.1", _POSTFIX_PORT, "bench@bench.example", pid)
+
+
+def release_postfix(pid: int) -> None:
+    """Have a Postfix deliver what it holds, by the process id of its master."""
+    environment = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+    folder = next(one.decode().removeprefix("MAIL_CONFIG=") for one in environment if one.startswith(b"MAIL_CONFIG="))
+    # Released entries are deferred ones; the manager is told to forget dead hosts, and to look at all that is deferred.
+    subprocess.run(["/usr/sbin/postsuper", "-c", folder, "-H", "ALL"], check=True, capture_output=True)
+    subprocess.run(["/usr/sbin/postkick", "-c", folder, "public", "qmgr", "FAD"], check=True, capture_output=True)
 
 
 @contextlib.contextmanager

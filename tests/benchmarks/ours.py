@@ -12,9 +12,11 @@ from pathlib import Path
 
 import msgspec
 
+from backlog import fill
 from harness import Server, process, scratch, wait_for_banner
 
 SMTP_PORT, RELAY_PORT, SUBMISSIONS_PORT, HTTP_PORT, SINK_PORT = 2601, 2602, 2603, 2680, 2690
+DNS_PORT = 2653
 LOGIN, PASSWORD = "bench@bench.example", "a bench password"
 
 _STATIC = """\
@@ -27,14 +29,27 @@ level = "warning"
 [plugins]
 enabled = ["transports", "webapi"]
 
+[dns]
+servers = ["127.0.0.1:{dns}"]
+
 [transports.sink]
 type = "smtp"
-host = "{sink_host}"
+host = "127.0.0.1"
 port = {sink}
 no_starttls = true
 
+[transports.hop]
+type = "smtp"
+host = "127.0.1.1"
+port = {sink}
+no_starttls = true
+
+[transports.mx]
+type = "direct"
+port = {sink}
+
 [queue]
-default_transport = "sink"
+default_transport = "{transport}"
 hold_new_entries = {hold}
 
 [tls.bench]
@@ -88,18 +103,28 @@ def units_and_commits() -> tuple[float, float]:
 
 
 @contextlib.contextmanager
-def mailcrane(*, deliver: bool = False, dkim: bool = False, sink_host: str = "127.0.0.1") -> Iterator[Ours]:
+def mailcrane(
+    *, deliver: bool = False, dkim: bool = False, transport: str = "sink", backlog: int = 0
+) -> Iterator[Ours]:
     """Run the server. Without ``deliver`` what is queued stays there, as Postfix's queue does when it holds.
 
     Args:
-        deliver: Attempts go to a sink on `SINK_PORT`.
+        deliver: Attempts are made as soon as they are due.
         dkim: The domains have an RSA-2048 key that signs at the first attempt.
-        sink_host: Where the sink is.
+        transport: ``sink`` relays everything to 127.0.0.1, ``hop`` to 127.0.1.1, ``mx`` to the mail exchangers of
+            `dns_stub.py`, all on `SINK_PORT`.
+        backlog: Entries that are in the queue, due, before the server starts.
     """
     with scratch("ours") as folder:
-        _configure(folder, deliver=deliver, dkim=dkim, sink_host=sink_host)
+        _configure(folder, deliver=deliver, dkim=dkim, transport=transport)
+        if backlog:
+            fill(folder / "data", backlog)
         command = [sys.executable, "-m", "mailcrane", "--config", str(folder / "mailcrane.toml"), "serve"]
-        with process(command, folder / "log") as pid:
+        with contextlib.ExitStack() as stack:
+            if transport == "mx":
+                stub = [sys.executable, str(Path(__file__).with_name("dns_stub.py")), str(DNS_PORT)]
+                stack.enter_context(process(stub, folder / "dns.log"))
+            pid = stack.enter_context(process(command, folder / "log"))
             try:
                 wait_for_banner("127.0.0.1", SMTP_PORT)
             except TimeoutError:
@@ -117,7 +142,14 @@ def mailcrane(*, deliver: bool = False, dkim: bool = False, sink_host: str = "12
                     print((folder / "log").read_text()[-4000:], file=sys.stderr)
 
 
-def _configure(folder: Path, *, deliver: bool, dkim: bool, sink_host: str) -> None:
+def release(pid: int) -> None:
+    """Release everything that the server with a process id holds."""
+    command = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+    run = [one.decode() for one in command[: command.index(b"serve")]]
+    subprocess.run([*run, "queue", "unhold", "--all"], check=True, timeout=600, stdout=subprocess.DEVNULL)
+
+
+def _configure(folder: Path, *, deliver: bool, dkim: bool, transport: str) -> None:
     from mailcrane.message.dkim_keys import generate_key  # noqa: PLC0415  only this benchmark needs it
     from mailcrane.tls.certificate import make_self_signed  # noqa: PLC0415
 
@@ -131,7 +163,8 @@ def _configure(folder: Path, *, deliver: bool, dkim: bool, sink_host: str) -> No
             submissions=SUBMISSIONS_PORT,
             http=HTTP_PORT,
             sink=SINK_PORT,
-            sink_host=sink_host,
+            dns=DNS_PORT,
+            transport=transport,
             hold=str(not deliver).lower(),
         )
     )

@@ -7,12 +7,12 @@ import json
 import subprocess
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import msgspec
 
-from harness import Server, compiled, process, resident_mib, scratch
+from harness import Server, compiled, cpu_seconds, process, resident_mib, scratch
 
 HOSTS, PORT = 50, 2690
 """The next hops: 127.0.1.1 and up."""
@@ -48,53 +48,99 @@ def sink(wait_ms: int, hosts: int = HOSTS) -> Iterator[Sink]:
 
 
 def send_through(
-    server: Server, sink: Sink, *, messages: int, domains: int, octets: int = 4096, connections: int = 10
+    server: Server,
+    sink: Sink,
+    *,
+    messages: int,
+    domains: int,
+    octets: int = 4096,
+    connections: int = 10,
+    release: Callable[[], None] | None = None,
 ) -> dict[str, float]:
-    """Inject messages and wait until all have arrived. The rate is from the first injection to the last arrival."""
+    """Inject messages and wait until all have arrived.
+
+    The rate is from the first injection to the last arrival, or from the release on where the server holds them until
+    then.
+
+    Args:
+        release: Has the server begin to deliver what it was given.
+    """
     before = sink.read()
     began = time.monotonic()
     numbers = [connections, messages, 600, octets, 100]
     command = [compiled("smtp_load.c"), *map(str, numbers), "user@a*.example", server.host, str(server.port)]
-    peak = _Peak(server.pid)
-    with peak:
+    with _Watch(server.pid, sink) as watch:
         answer = json.loads(
             subprocess.run([*command, str(domains)], check=True, capture_output=True, timeout=700).stdout
         )
-        arrived, moved_at = 0, time.monotonic()
-        while arrived < answer["accepted"] and time.monotonic() < moved_at + _PATIENCE_SECONDS:
-            time.sleep(0.02)
-            now = sink.read()[0] - before[0]
-            arrived, moved_at = now, time.monotonic() if now > arrived else moved_at
+        used = 0.0
+        if release is not None:
+            used = cpu_seconds(server.pid) - watch.used_before
+            began = time.monotonic()
+            release()
+        wait_for(sink, before[0] + answer["accepted"])
     after = sink.read()
+    arrived = after[0] - before[0]
     if arrived != answer["accepted"] or answer["refused"] or answer["broken"]:
         print(f"  accepted {answer['accepted']}, arrived {arrived}, refused {answer['refused']}", flush=True)
-    seconds = max(0.001, after[1] - began)
     return {
-        "rate": arrived / seconds,
+        "rate": arrived / max(0.001, after[1] - began),
         "count": arrived,
+        "used_before": used,
         "injected": round(answer["rate"]),
-        "waiting": round((after[5] - before[5]) / seconds, 1),
+        "busy": round(watch.busy(), 1),
         "connections": after[2] - before[2],
-        "mib": round(peak.mib),
+        "mib": round(watch.mib),
     }
 
 
-class _Peak:
-    """The most resident memory of a server while a block runs, looked at twice a second."""
+def wait_for(sink: Sink, taken: int, seconds: float = float("inf")) -> None:
+    """Wait until next hops have taken so many messages, or take no more, or for so long."""
+    began = moved_at = time.monotonic()
+    last = sink.read()[0]
+    while last < taken and time.monotonic() < min(moved_at + _PATIENCE_SECONDS, began + seconds):
+        time.sleep(0.02)
+        now = sink.read()[0]
+        last, moved_at = now, time.monotonic() if now > last else moved_at
 
-    def __init__(self, pid: int) -> None:
+
+class _Watch:
+    """Looks at the memory of a server, and at how many messages wait at its next hops."""
+
+    def __init__(self, pid: int, sink: Sink) -> None:
         self._pid = pid
+        self._sink = sink
+        self._samples: list[tuple[float, int, float]] = []
         self._is_over = threading.Event()
         self._thread = threading.Thread(target=self._watch)
         self.mib = 0.0
+        self.used_before = cpu_seconds(pid)
 
-    def __enter__(self) -> None:
+    def __enter__(self) -> _Watch:
         self._thread.start()
+        return self
 
     def __exit__(self, *_: object) -> None:
         self._is_over.set()
         self._thread.join()
 
+    def busy(self) -> float:
+        """How many messages waited on average, from when a tenth was taken to when nine tenths were."""
+        first, last = self._samples[0][1], self._samples[-1][1]
+        low, high = first + (last - first) * 0.1, first + (last - first) * 0.9
+        middle = [sample for sample in self._samples if low <= sample[1] <= high]
+        if len(middle) < 2:
+            return 0.0
+        return (middle[-1][2] - middle[0][2]) / (middle[-1][0] - middle[0][0])
+
     def _watch(self) -> None:
-        while not self._is_over.wait(0.5):
-            self.mib = max(self.mib, resident_mib(self._pid))
+        rounds = 0
+        while True:
+            is_last = self._is_over.wait(0.1)
+            now = self._sink.read()
+            self._samples.append((time.monotonic(), now[0], now[5]))
+            rounds += 1
+            if rounds % 10 == 0:
+                self.mib = max(self.mib, resident_mib(self._pid))
+            if is_last:
+                return

@@ -1,6 +1,7 @@
 """``make bench``: how fast messages are accepted and sent, next to peers in the same run. Figures, never assertions.
 
-    python tests/benchmarks/run.py [--runs N] [--seconds N] [accept] [submission] [send] [outbound] [webhooks] [memory]
+    python tests/benchmarks/run.py [--runs N] [--seconds N] [accept] [submission] [send] [outbound] [backlog] [webhooks]
+        [memory]
 
 Rows go to the screen and to ``bench-results/``; the latency plot goes there too. What a figure means, and the last
 figures that were published, stand in ``docs/explanation/performance.md``.
@@ -24,7 +25,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 import other_servers
 import outbound as end_to_end
 from harness import RESULTS, Measured, Server, line_of, measure, process, resident_mib, save, scratch, smtp_load
-from ours import HTTP_PORT, LOGIN, PASSWORD, SINK_PORT, SUBMISSIONS_PORT, mailcrane, units_and_commits
+from ours import HTTP_PORT, LOGIN, PASSWORD, SINK_PORT, SUBMISSIONS_PORT, mailcrane, release, units_and_commits
 from plot import latency_plot
 
 _CONNECTIONS = (1, 10, 50, 200)
@@ -106,37 +107,80 @@ def _with_and_without_delivery(what: str, port: int, name: str, runs: int, secon
 
 
 def outbound(runs: int, seconds: int) -> list[Measured]:
-    """From injection over SMTP to the next hops, over 1, 50 and 1,000 domains, quick next hops and slow ones."""
+    """From injection over SMTP to the next hops, over 1, 50 and 1,000 domains, quick next hops and slow ones.
+
+    First what is injected goes on at once; then 4,000 messages for each second of a run are held, and released
+    together. Haraka cannot hold.
+    """
     rows: list[Measured] = []
     for wait_ms in (0, 200):
-        with contextlib.ExitStack() as stack:
-            hops = stack.enter_context(end_to_end.sink(wait_ms, hosts=1000))
-            subjects: list[tuple[str, Callable[[], contextlib.AbstractContextManager[Server]]]] = [
-                ("unsigned", functools.partial(_outbound_ours, is_signed=False)),
-                ("RSA-2048", functools.partial(_outbound_ours, is_signed=True)),
-                ("unsigned", functools.partial(other_servers.postfix, "relay", sink_port=end_to_end.PORT)),
-            ]
-            if "HARAKA_DIR" in os.environ:
-                subjects.append(("unsigned", functools.partial(other_servers.haraka, sink_port=end_to_end.PORT)))
-            for signed, start in subjects:
+        with end_to_end.sink(wait_ms, hosts=1000) as hops:
+            for name, start, release in _senders():
                 with start() as server:
                     for domains in (1, 50, 1000):
+                        slots = 20 * domains if wait_ms else 2000
                         load = functools.partial(
                             end_to_end.send_through,
                             server,
                             hops,
-                            messages=(100 if wait_ms else 400) * seconds,
+                            # Slow next hops take 5 a second for each of 20 connections, of those that are used.
+                            messages=min(400, 5 * slots) * seconds * (4 if release and domains > 1 else 1),
                             domains=domains,
+                            connections=100 if wait_ms and not release else 10,
+                            release=None if release is None else functools.partial(release, server.pid),
                         )
-                        name = f"outbound, {domains} domains, {wait_ms} ms, {signed}"
-                        rows.append(measure(server, name, "msg/s", load, runs))
+                        rows.append(measure(server, f"{name}, {domains} domains, {wait_ms} ms", "msg/s", load, runs))
     return rows
 
 
+_Start = Callable[[], contextlib.AbstractContextManager[Server]]
+
+
+def _senders() -> list[tuple[str, _Start, Callable[[int], None] | None]]:
+    """Return what is run, how, and how what it holds is released, where it holds."""
+    port = end_to_end.PORT
+    senders: list[tuple[str, _Start, Callable[[int], None] | None]] = [
+        ("sent on", functools.partial(_outbound_ours, is_signed=False, is_held=False), None),
+        ("sent on, RSA-2048", functools.partial(_outbound_ours, is_signed=True, is_held=False), None),
+        ("sent on", functools.partial(other_servers.postfix, "relay", sink_port=port), None),
+    ]
+    if "HARAKA_DIR" in os.environ:
+        senders.append(("sent on", functools.partial(other_servers.haraka, sink_port=port), None))
+    held = functools.partial(other_servers.postfix, "held relay", sink_port=port)
+    return [
+        *senders,
+        ("released", functools.partial(_outbound_ours, is_signed=False, is_held=True), release),
+        ("released, RSA-2048", functools.partial(_outbound_ours, is_signed=True, is_held=True), release),
+        ("released", held, other_servers.release_postfix),
+    ]
+
+
 @contextlib.contextmanager
-def _outbound_ours(*, is_signed: bool) -> Iterator[Server]:
-    with mailcrane(deliver=True, dkim=is_signed, sink_host="127.0.1.1") as ours:
+def _outbound_ours(*, is_signed: bool, is_held: bool) -> Iterator[Server]:
+    with mailcrane(deliver=not is_held, dkim=is_signed, transport="mx") as ours:
         yield ours.relay
+
+
+def backlog(seconds: int) -> list[Measured]:
+    """Deliveries for six times as long as a run from a queue of few entries, then from one of a million."""
+    rows = []
+    for entries in (20_000, 1_000_000):
+        with end_to_end.sink(0) as hops, mailcrane(deliver=True, transport="mx", backlog=entries) as ours:
+            taken, began = hops.read()[0], time.monotonic()
+            end_to_end.wait_for(hops, taken + 1)
+
+            def run(hops: end_to_end.Sink = hops, entries: int = entries) -> dict[str, float]:
+                first, began = hops.read()[0], time.monotonic()
+                end_to_end.wait_for(hops, entries, 6.0 * seconds)
+                took = time.monotonic() - began
+                count = hops.read()[0] - first
+                return {"rate": count / took, "count": count}
+
+            row = measure(ours.relay, f"backlog of {entries:,}, 50 domains", "msg/s", run, 1)
+            row.extra |= {"mib": round(resident_mib(ours.relay.pid))}
+            rows.append(row)
+            print(f"  the first arrived {time.monotonic() - began - 6 * seconds:.1f} s after the start", flush=True)
+    return rows
 
 
 def webhooks(runs: int) -> list[Measured]:
@@ -170,7 +214,9 @@ def memory(seconds: int) -> list[Measured]:
 def main() -> None:
     """Run the benchmarks that are named, all when none is."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", nargs="*", default=[], help="accept, submission, send, outbound, webhooks, memory")
+    parser.add_argument(
+        "what", nargs="*", default=[], help="accept, submission, send, outbound, backlog, webhooks, memory"
+    )
     parser.add_argument("--runs", type=int, default=3, help="runs of each load; the median counts (3)")
     parser.add_argument("--seconds", type=int, default=5, help="length of a run (5)")
     chosen = parser.parse_args()
@@ -180,6 +226,7 @@ def main() -> None:
         "submission": lambda: submission(runs, seconds),
         "send": lambda: send(runs, seconds),
         "outbound": lambda: outbound(runs, seconds),
+        "backlog": lambda: backlog(seconds),
         "webhooks": lambda: webhooks(runs),
         "memory": lambda: memory(seconds),
     }

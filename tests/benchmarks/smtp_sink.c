@@ -26,7 +26,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { LINE = 128, ROOM = 16384, PER_NET = 250 };
+enum { LINE = 128, ROOM = 16384, PER_NET = 250, SAYING = 1024 };
 enum stage { COMMANDS, CONTENT, WAITING, LOST };
 
 struct session {
@@ -35,8 +35,8 @@ struct session {
     unsigned matched; /* octets of CRLF.CRLF that were seen last */
     double due;
     struct session *next;
-    size_t filled;
-    char octets[ROOM];
+    size_t filled, to_say;
+    char octets[ROOM], saying[SAYING];
 };
 
 static char *report;
@@ -70,10 +70,21 @@ static void publish(void)
     memcpy(report, line, LINE);
 }
 
+/* Replies to commands that came together go out together (RFC 2920 section 3.2). */
+static void say_all(struct session *s)
+{
+    if (s->to_say && send(s->fd, s->saying, s->to_say, MSG_NOSIGNAL) < 0)
+        errno = 0; /* the next recv tells */
+    s->to_say = 0;
+}
+
 static void say(struct session *s, const char *reply)
 {
-    if (send(s->fd, reply, strlen(reply), MSG_NOSIGNAL) < 0)
-        errno = 0; /* the next recv tells */
+    size_t length = strlen(reply);
+    if (s->to_say + length > SAYING)
+        say_all(s);
+    memcpy(s->saying + s->to_say, reply, length);
+    s->to_say += length;
 }
 
 static void take(struct session *s)
@@ -109,6 +120,7 @@ static void command(struct session *s, const char *line)
         say(s, "354 go on\r\n");
     } else if (!strncasecmp(line, "QUIT", 4)) {
         say(s, "221 2.0.0 bye\r\n");
+        say_all(s);
         shutdown(s->fd, SHUT_WR);
     } else
         say(s, "250 2.0.0 ok\r\n");
@@ -161,6 +173,7 @@ static void accept_all(int listener, int poll)
         setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
         epoll_ctl(poll, EPOLL_CTL_ADD, fd, &wanted);
         say(s, "220 sink.example ESMTP\r\n");
+        say_all(s);
     }
 }
 
@@ -217,6 +230,7 @@ int main(int count, char **arguments)
             }
             s->filled += (size_t)got;
             read_on(s);
+            say_all(s);
         }
         while (first_waiting && first_waiting->due <= clock_s()) {
             struct session *s = first_waiting;
@@ -231,6 +245,7 @@ int main(int count, char **arguments)
             }
             take(s);
             read_on(s);
+            say_all(s);
         }
         note();
         publish();

@@ -1,4 +1,4 @@
-"""TLS over a trio stream (provisional)."""
+"""TLS over a trio stream, and a TCP stream that costs little (provisional)."""
 
 # ruff: noqa: PLC0414 - the alias is what tells a type checker that a name is re-exported.
 
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from mailcrane.tls.stream import TLSStream as TLSStream
     from mailcrane.tls.stream import TLSTruncated as TLSTruncated
     from mailcrane.tls.stream import fingerprint as fingerprint
+    from mailcrane.tls.tcp import TCPStream as TCPStream
+    from mailcrane.tls.tcp import open_tcp as open_tcp
 else:
     # A type checker sees the names above, and no others.
     __getattr__, __dir__ = lazy_names(
@@ -33,5 +35,6 @@ else:
             "mailcrane.tls.context": ("ClientTLS", "Verification"),
             "mailcrane.tls.policy": ("OpportunisticTLS", "PolicyUnknown", "TLSMode", "TLSPolicy", "TLSPolicyProvider"),
             "mailcrane.tls.stream": ("HandshakeFailed", "PeerVerification", "TLSStream", "TLSTruncated", "fingerprint"),
+            "mailcrane.tls.tcp": ("TCPStream", "open_tcp"),
         },
     )

@@ -135,6 +135,11 @@ class Directory:
         owner = self._accounts.get(account)
         return (found.full_name if found is not None else "") or ("" if owner is None else owner.full_name)
 
+    @property
+    def has_signing_keys(self) -> bool:
+        """Whether any domain signs."""
+        return bool(self._signing_keys)
+
     def signing_keys(self, domain: str) -> tuple[DKIMKey, ...]:
         """Return the keys that messages of an author at a domain are signed with, in order."""
         return self._signing_keys.get(domain, ())

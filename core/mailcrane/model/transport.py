@@ -21,6 +21,8 @@ class NotNow(Exception):
         reason: In words, for ``mailcrane queue why``: which limit, or what the next hop said.
         seconds: When it is worth to look again at the latest.
         wait_for_place: Returns when a place may be free earlier; None where only time helps.
+        places: How many deliveries may be under way at the next hop now, where that is the limit; 0 when it is not
+            known. Domains that share a next hop then share its places, without being refused one by one.
     """
 
     def __init__(
@@ -30,12 +32,14 @@ class NotNow(Exception):
         *,
         seconds: float,
         wait_for_place: Callable[[], Awaitable[None]] | None = None,
+        places: int = 0,
     ) -> None:
         super().__init__(f"{next_hop}: {reason}")
         self.next_hop = next_hop
         self.reason = reason
         self.seconds = seconds
         self.wait_for_place = wait_for_place
+        self.places = places
 
 
 class Transport(Protocol):

@@ -52,6 +52,10 @@ class Log:
         """Whether debug lines are wanted, for those that are dear to make."""
         return self._logger.isEnabledFor(logging.DEBUG)
 
+    def is_info(self) -> bool:
+        """Whether info lines are wanted, for those that are dear to make."""
+        return self._logger.isEnabledFor(logging.INFO)
+
     def debug(self, message: str, **fields: object) -> None:
         """Log what helps to find a fault."""
         self._log(logging.DEBUG, message, fields)

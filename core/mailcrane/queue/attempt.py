@@ -71,6 +71,8 @@ class Attempter:
         preparer: Makes the content that is carried.
         calls: Where transports run.
         leave_alone: Called with a recipient domain for which nothing can be tried now; returns until when it is so.
+        handed_over: Called with the entries when no transport is at work for them any more, before that is committed.
+        taken_back: Called with what `leave_alone` was called with, once the attempts were taken back.
     """
 
     def __init__(
@@ -84,6 +86,8 @@ class Attempter:
         config: QueueConfig,
         calls: BoundedCalls,
         leave_alone: Callable[[str, NotNow], datetime],
+        handed_over: Callable[[Sequence[Leased]], None],
+        taken_back: Callable[[str, NotNow], None],
     ) -> None:
         self._store = store
         self._hooks = hooks
@@ -93,6 +97,8 @@ class Attempter:
         self._config = config
         self._calls = calls
         self._leave_alone = leave_alone
+        self._handed_over = handed_over
+        self._taken_back = taken_back
 
     async def attempt(self, group: Sequence[Leased], opening: Opening | None = None) -> None:
         """Make one attempt for entries of one message and domain.
@@ -107,12 +113,15 @@ class Attempter:
             Interrupted: the server stops; the entries that have no result yet are still leased.
             StoreFailed: the store is dead; the stored state tells after a restart.
         """
-        for choice, members in (await self._routed(await self._end_suppressed(group))).items():
+        routed = await self._routed(await self._end_suppressed(group))
+        for number, (choice, members) in enumerate(routed.items(), 1):
             try:
                 outcomes = await self._deliver(choice.transport, members, opening)
             except NotNow as why:
                 await self._take_back(members, why)
             else:
+                if number == len(routed):
+                    self._handed_over(group)
                 await self._settle(replace(outcomes, route=choice.reason or "a plugin"))
 
     async def resume(self, settling: Sequence[Leased]) -> None:
@@ -157,7 +166,8 @@ class Attempter:
                 results.append(choice)
             else:
                 routed.setdefault(choice, []).append(leased)
-                log.debug("routed", entry=leased.entry.id, transport=choice.transport, reason=choice.reason)
+                if log.is_debug():
+                    log.debug("routed", entry=leased.entry.id, transport=choice.transport, reason=choice.reason)
         if lost:
             await self._settle(Outcomes(tuple(lost), "", tuple(results)))
         return routed
@@ -233,6 +243,7 @@ class Attempter:
             transaction.queue.leave_alone(domain, until)
 
         await write_persistently(self._store, abandon, key="queue")
+        self._taken_back(domain, why)
 
     async def _settle(self, outcomes: Outcomes) -> None:
         """Commit what the transport reported. No hook and no wait for anybody comes before this."""
@@ -399,6 +410,8 @@ def _log_ending(ending: Ending, *, is_lost: bool) -> None:
         log.warning("ending came too late: the lease is another's, or the entry is gone", entry=entry.id)
         return
     entry_outcomes.inc(ending.event.value)
+    if not log.is_info():
+        return
     log.info(
         "attempt finished",
         entry=entry.id,

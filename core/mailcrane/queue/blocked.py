@@ -74,8 +74,15 @@ class BlockedDomains:
         """Return the domains that are left alone now, sorted."""
         return tuple(sorted(domain for domain in self._blocked if self.until(domain) is not None))
 
+    def discard(self, domain: str) -> None:
+        """Leave a domain alone no longer."""
+        self._blocked.pop(domain, None)
+
     def add(self, domain: str, why: NotNow, nursery: trio.Nursery, calls: BoundedCalls) -> datetime:
         """Leave a domain alone, and return until when.
+
+        Whether there is a place is found out by waiting in the transport, unless it said how many places there are:
+        then they are counted by whoever calls, who discards the domain.
 
         Args:
             domain: The recipients'.
@@ -89,7 +96,7 @@ class BlockedDomains:
         self._blocked[domain] = blocked
         if len(self._blocked) > _MOST_DOMAINS:
             self._forget_first()
-        if why.wait_for_place is not None:
+        if why.wait_for_place is not None and not why.places:
             turns = self._turns.get(why.next_hop)
             if turns is not None:
                 turns.setdefault(domain, why.wait_for_place)
@@ -106,7 +113,7 @@ class BlockedDomains:
                 is_free = await self._wait(domain, next_hop, wait_for_place, calls)
                 turns.pop(domain, None)
                 if is_free:
-                    del self._blocked[domain]
+                    self.discard(domain)
                     self._on_free(domain)
                     await trio.sleep(_BETWEEN_TURNS_SECONDS)
         except Interrupted:

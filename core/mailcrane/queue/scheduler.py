@@ -8,8 +8,9 @@ is committed, they are counted.
 from __future__ import annotations
 
 import functools
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from datetime import datetime, timedelta
+from itertools import islice
 
 import trio
 from msgspec.structs import replace
@@ -40,9 +41,15 @@ log = get_log(__name__)
 TOPIC = "queue"
 
 # Deliveries that begin in one unit, so that it does not hold up others.
-_MOST_BEGUN = 200
+_MOST_BEGUN = 100
+# While a turn of the loop takes so long it has all that it can do, and deliveries that begin would only take longer
+# and open more connections. So many are under way all the same.
+_LONG_TURN_SECONDS = 0.01
+_ALWAYS_UNDER_WAY = 64
 # Content that is read when its attempt begins.
 _SMALL_OCTETS = 32 * 1024
+# Domains looked at that have as many deliveries under way as they may have, to find whose turn it is at a next hop.
+_MOST_PASSED_OVER = 20
 # Entries under way; deliveries of messages with very many recipients may go beyond it.
 _MOST_HELD = 50_000
 # Taken at once after a crash; the rest follows when these are done.
@@ -89,11 +96,13 @@ class Scheduler:
         self._stopping = trio.CancelScope()
         # What is under way, by entry id.
         self._held: dict[int, Leased] = {}
+        # Of the first entry of each delivery that has a place.
+        self._in_place: set[tuple[int, int]] = set()
         self._places = Places(config.concurrency, config.concurrency_per_domain)
         self._blocked = BlockedDomains(clock, self._free)
-        # Domains with more that is due than there was room for when they were looked at, and those of them, and of the
-        # blocked ones, that are to be looked at again.
-        self._waiting: set[str] = set()
+        # Domains with more that is due than there was room for when they were looked at, by what limits them and in
+        # order, and those of them, and of the blocked ones, that are to be looked at again.
+        self._waiting: dict[str, dict[str, None]] = {}
         self._again: set[str] = set()
         # Whether there was no room for any domain.
         self._is_full = False
@@ -150,7 +159,8 @@ class Scheduler:
             calls = BoundedCalls(deliveries)
 
             def leave_alone(domain: str, why: NotNow) -> datetime:
-                self._places.shrink(domain)
+                self._stop_waiting({domain})
+                self._places.shrink(domain, why.next_hop, why.places)
                 return self._blocked.add(domain, why, deliveries, calls)
 
             attempter = Attempter(
@@ -162,6 +172,8 @@ class Scheduler:
                 config=self._config,
                 calls=calls,
                 leave_alone=leave_alone,
+                handed_over=self._handed_over,
+                taken_back=self._taken_back,
             )
             freed = await self._store.write(
                 lambda transaction: transaction.queue.release_boots(self._worker), key=TOPIC
@@ -212,13 +224,19 @@ class Scheduler:
             self._is_full = room <= 0
             if self._is_full:
                 return float("inf")
-            begun, due_at, openings = await self._lease(min(room, _MOST_BEGUN))
+            await self._until_quick()
+            again, self._again = self._again, set()
+            begun, due_at, openings = await self._lease(min(room, _MOST_BEGUN), again)
             for members in begun.deliveries:
                 opening = openings.get(members[0].entry.content_id)
                 attempts.start_soon(self._attempt, functools.partial(attempter.attempt, opening=opening), members)
             # Where room was made while the unit ran, nobody tells: it was not known then that somebody waits for it.
             self._again |= {domain for domain in begun.waiting if self._places.room_for(domain) > 0}
-            self._waiting |= begun.waiting - self._again
+            for domain in begun.waiting - self._again:
+                self._waiting.setdefault(self._places.limited_by(domain), {})[domain] = None
+            # Whose turn it was may have had nothing that is due any more, or have left room for others.
+            for key in {self._places.limited_by(domain) for domain in again - self._again}:
+                self._next_in_turn(key)
             if not begun.is_more and not self._again:
                 break
         if due_at is None:
@@ -227,10 +245,19 @@ class Scheduler:
         # What is due and was not leased although there is room will not be so at once either.
         return max(0.0, seconds) if seconds > 0 or begun.deliveries else _TROUBLE_SECONDS
 
-    async def _lease(self, most: int) -> tuple[Begun, datetime | None, dict[int, Opening | None]]:
+    async def _until_quick(self) -> None:
+        """Wait while there is much under way and the loop has all that it can do."""
+        while self._places.taken >= _ALWAYS_UNDER_WAY:
+            began = trio.current_time()
+            await trio.lowlevel.checkpoint()
+            if trio.current_time() - began < _LONG_TURN_SECONDS:
+                return
+
+    async def _lease(
+        self, most: int, again: Collection[str]
+    ) -> tuple[Begun, datetime | None, dict[int, Opening | None]]:
         """Begin attempts; returns them, when something may be due next, and small content by its id."""
-        again, self._again = self._again, set()
-        self._waiting -= again
+        self._stop_waiting(again)
         late = self._late_leases()
 
         def begin(transaction: Transaction) -> tuple[Begun, datetime | None, dict[int, Opening | None]]:
@@ -241,7 +268,7 @@ class Scheduler:
                 most,
                 next_due_at=self._next_due_at,
                 shares_delivery=shares_delivery,
-                room_for=self._places.room_for,
+                room_for=self._places.round(again),
                 left_alone_until=self._blocked.until,
                 look_again=again,
             )
@@ -260,7 +287,7 @@ class Scheduler:
             try:
                 begun, due_at, openings = await self._store.write(begin, key=TOPIC)
             except StoreError:
-                self._again |= again
+                self._again |= set(again)
                 raise
             self._is_late = False
             for members in begun.deliveries:
@@ -315,18 +342,63 @@ class Scheduler:
     def _hold(self, members: Sequence[Leased]) -> None:
         for leased in members:
             self._held[leased.entry.id] = leased
+        self._in_place.add((members[0].entry.id, members[0].token))
         self._places.take(_domain(members))
 
     def _let_go(self, members: Sequence[Leased]) -> None:
         for leased in members:
             if self._held.get(leased.entry.id) is leased:
                 del self._held[leased.entry.id]
+        self._free_place(members)
+        if self._stopping.cancel_called:
+            self._store.wakeups.wake(TOPIC)
+
+    def _taken_back(self, domain: str, why: NotNow) -> None:
+        """Have a domain wait for its turn at a next hop whose places are known; its entries are due again."""
+        if why.places:
+            key = self._places.limited_by(domain)
+            self._waiting.setdefault(key, {})[domain] = None
+            self._next_in_turn(key)
+            if self._again:
+                self._store.wakeups.wake(TOPIC)
+
+    def _handed_over(self, members: Sequence[Leased]) -> None:
+        # Where others wait for turns at a next hop that is not known to be shared, they come first.
+        if not self._places.has_own_limit(_domain(members)):
+            self._free_place(members)
+
+    def _free_place(self, members: Sequence[Leased]) -> None:
+        """Give the place of a delivery to the next one; what it came to may still be on its way into the store."""
+        key = members[0].entry.id, members[0].token
+        if key not in self._in_place:
+            return
+        self._in_place.discard(key)
         domain = _domain(members)
         self._places.leave(domain)
-        if domain in self._waiting:
-            self._again.add(domain)
-        if self._is_full or domain in self._again or self._stopping.cancel_called:
+        self._next_in_turn(self._places.limited_by(domain))
+        if self._is_full or self._again:
             self._store.wakeups.wake(TOPIC)
+
+    def _next_in_turn(self, key: str) -> None:
+        """Have the domain looked at again that has waited longest for a place of a limit, where there is one."""
+        waiting = self._waiting.get(key, {})
+        first = (domain for domain in islice(waiting, _MOST_PASSED_OVER) if self._places.room_for(domain) > 0)
+        domain = next(first, None)
+        if domain is not None:
+            del waiting[domain]
+            if not waiting:
+                del self._waiting[key]
+            self._blocked.discard(domain)
+            self._again.add(domain)
+
+    def _stop_waiting(self, domains: Collection[str]) -> None:
+        for domain in domains:
+            key = self._places.limited_by(domain)
+            waiting = self._waiting.get(key)
+            if waiting is not None:
+                waiting.pop(domain, None)
+                if not waiting:
+                    del self._waiting[key]
 
     def _free(self, domain: str) -> None:
         """Have a domain looked at again that was left alone."""

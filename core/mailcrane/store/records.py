@@ -290,7 +290,7 @@ class Begun(Struct, frozen=True):
     Attributes:
         deliveries: Entries that are leased, those together that share a delivery.
         waiting: Domains with more that is due, for which there was no room, or that are to be left alone.
-        is_more: Whether other domains were not looked at, because no more were to begin.
+        is_more: Whether more is due for which there was room, because no more were to begin.
     """
 
     deliveries: tuple[tuple[Leased, ...], ...]

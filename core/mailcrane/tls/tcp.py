@@ -10,6 +10,7 @@ peer soon.
 from __future__ import annotations
 
 import os
+import select
 import socket
 
 import trio
@@ -26,6 +27,22 @@ class TCPStream(trio.abc.HalfCloseableStream):
         self.socket = connected
         self._is_closed = False
         connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+    @classmethod
+    def of(cls, stream: trio.SocketStream) -> TCPStream:
+        """Take the connection out of a stream of trio's, which is of no further use."""
+        connected = socket.socket(fileno=stream.socket.detach())
+        connected.setblocking(False)
+        return cls(connected)
+
+    @property
+    def has_something_to_read(self) -> bool:
+        """Whether octets, or the end, have arrived that were not received yet."""
+        if self._is_closed:
+            return False
+        poll = select.poll()
+        poll.register(self.socket, select.POLLIN)
+        return bool(poll.poll(0))
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
         """Send everything.
@@ -104,8 +121,13 @@ class TCPStream(trio.abc.HalfCloseableStream):
         return trio.BrokenResourceError(f"connection lost: {error}")
 
 
-async def open_tcp(address: str, port: int) -> TCPStream:
+async def open_tcp(address: str, port: int, local_ip: str = "") -> TCPStream:
     """Open a connection to an IP address.
+
+    Args:
+        address: Of the peer.
+        port: Of the peer.
+        local_ip: Of this machine, to connect from; empty leaves it to the system.
 
     Raises:
         OSError: there is none; the error is the system's, which says why.
@@ -113,6 +135,8 @@ async def open_tcp(address: str, port: int) -> TCPStream:
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     with trio.socket.socket(family, socket.SOCK_STREAM) as connecting:
         try:
+            if local_ip:
+                await connecting.bind((local_ip, 0))
             await connecting.connect((address, port))
         except OSError as error:
             # Trio puts the address in front of the reason.

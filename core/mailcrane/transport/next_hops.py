@@ -240,7 +240,13 @@ class _NextHop:
         self.woken = max(0, self.woken - 1)
         if self.active >= int(self.window):
             _held_back.inc("connections")
-            raise AtLimit(self.name, self._full(), seconds=_PLACE_SECONDS, wait_for_place=self._wait)
+            raise AtLimit(
+                self.name,
+                self._full(),
+                seconds=_PLACE_SECONDS,
+                wait_for_place=self._wait,
+                places=int(self.window),
+            )
         if self.limits.messages_per_second:
             self._fill(now)
             if self._tokens < 1.0:

@@ -39,6 +39,8 @@ async def sign(header: bytes, content: StoredContent, directory: Directory, now:
     Raises:
         KeyUnusable: a key cannot be loaded. That is for the operator to mend, so the mail waits.
     """
+    if not directory.has_signing_keys:
+        return None
     author = _author(header)
     keys = directory.signing_keys(author.domain) if author is not None else ()
     if author is None or not keys:

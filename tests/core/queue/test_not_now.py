@@ -22,8 +22,9 @@ FULL = NotNow("mx.example.net", "20 connections are open", seconds=30)
 class NextHop:
     """A next hop with some places; a delivery takes a second."""
 
-    def __init__(self, places: int, *, name: str = "mx.example") -> None:
+    def __init__(self, places: int, *, name: str = "mx.example", tells: bool = False) -> None:
         self.places = places
+        self.tells = tells
         self.name = name
         self.used = 0
         self.most_used = 0
@@ -34,7 +35,13 @@ class NextHop:
     async def deliver(self, delivery: Delivery) -> Any:
         if self.used >= self.places:
             self.refused += 1
-            raise NotNow(self.name, f"{self.places} connections", seconds=600, wait_for_place=self._place)
+            raise NotNow(
+                self.name,
+                f"{self.places} connections",
+                seconds=600,
+                wait_for_place=self._place,
+                places=self.places if self.tells else 0,
+            )
         self.used += 1
         self.most_used = max(self.most_used, self.used)
         self.taken.append(str(delivery.forward_paths[0]))
@@ -155,6 +162,21 @@ async def test_domains_that_share_a_next_hop_get_their_turns(world: Any) -> None
         assert sum(served.values()) >= 20
         assert min(served.values()) >= 3
         assert len(served) == 4
+
+
+async def test_domains_share_the_places_of_a_next_hop_that_tells_how_many_it_has(world: Any) -> None:
+    hop = NextHop(4, tells=True)
+    world.transports.add("fake", hop)
+    for number in range(8):
+        for domain in range(20):
+            await world.queue(f"u{number}@d{domain}.example")
+    async with world.running():
+        await trio.sleep(20)
+        assert len({path.partition("@")[2] for path in hop.taken}) == 20
+        await trio.sleep(40)
+    assert len(hop.taken) == 160
+    # Nearly all that began before the first refusal, then one for every few dozen.
+    assert hop.refused < 156 + 10
 
 
 async def test_a_domain_that_waits_for_a_place_costs_the_others_nothing(world: Any) -> None:

@@ -93,3 +93,40 @@ async def test_a_domain_with_a_large_backlog_does_not_delay_the_others(world: An
         # One place that becomes free later it is its turn.
         await trio.sleep(2)
         assert ("you@calm.example",) in world.transport.forward_paths
+
+
+def test_domains_that_were_refused_at_one_next_hop_share_its_places() -> None:
+    places = Places(2000, 20)
+    for domain in ("a.example", "b.example"):
+        for _ in range(10):
+            places.take(domain)
+    places.shrink("a.example", "mx", 12)
+    places.shrink("b.example", "mx", 12)
+    assert places.room_for("a.example") == places.room_for("b.example") == 0
+    for _ in range(10):
+        places.leave("a.example")
+    assert places.room_for("a.example") == places.room_for("b.example") == 2
+    assert places.room_for("elsewhere.example") == 20
+
+
+def test_what_begins_in_one_unit_is_counted_for_all_domains_of_a_next_hop() -> None:
+    places = Places(2000, 20)
+    for domain in ("a.example", "b.example", "c.example"):
+        places.take(domain)
+        places.shrink(domain, "mx", 4)
+    for domain in ("a.example", "b.example", "c.example"):
+        places.leave(domain)
+    room_for = places.round()
+    assert room_for("a.example", 0) == 4
+    assert room_for("elsewhere.example", 3) == 20
+    assert room_for("b.example", 8) == 1
+    assert room_for("c.example", 9) == 0
+
+
+def test_the_limit_of_a_next_hop_grows_again() -> None:
+    places = Places(2000, 20)
+    places.take("a.example")
+    places.shrink("a.example", "mx", 2)
+    for _ in range(20):
+        places.note_good("a.example")
+    assert places.room_for("a.example") > 1

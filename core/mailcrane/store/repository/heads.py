@@ -80,6 +80,14 @@ class Heads:
         )
         return None if row is None else int(row[0])
 
+    def count_due(self, now_us: int, most: int) -> int:
+        """Return how many destinations may have something due, counted up to a number."""
+        row = self._sql.row(
+            "SELECT COUNT(*) FROM (SELECT 1 FROM heads WHERE kind = ? AND due_at <= ? LIMIT ?)",
+            (self._kind, now_us, most),
+        )
+        return 0 if row is None else int(row[0])
+
     def earliest(self, exclude: Collection[str]) -> int | None:
         """Return the earliest time at which something may be due, leaving out some destinations."""
         excluded = frozenset(exclude)

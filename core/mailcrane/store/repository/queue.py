@@ -200,6 +200,7 @@ class QueueRepository:
         result, and the entries due at the time that `next_due_at` gave.
 
         Domains are served in turn: the one whose first entry is due the longest, or that was served the longest ago.
+        Where several have something due, each gets a share of what begins in this unit.
         What it costs depends on what begins, and not on how much is queued, held, due later or left alone.
 
         Args:
@@ -217,7 +218,8 @@ class QueueRepository:
         self._heads.bring_forward(look_again, now)
         deliveries: builtins.list[tuple[Leased, ...]] = []
         waiting: set[str] = set()
-        size = 0
+        size, is_more = 0, False
+        share = max(1, limit // max(1, self._heads.count_due(now, limit)))
         for domain in self._heads.due(now, (), limit):
             if len(deliveries) >= limit or size >= _MOST_BEGUN:
                 return Begun(tuple(deliveries), frozenset(waiting), is_more=True)
@@ -230,17 +232,19 @@ class QueueRepository:
                 waiting.add(domain)
                 self._heads.set(domain, now + _PARKED_US)
                 continue
-            found, next_at = self._due(domain, min(room, limit - len(deliveries)), shares_delivery)
+            found, next_at = self._due(domain, min(room, share, limit - len(deliveries)), shares_delivery)
             for members in found:
                 deliveries.append(self._begin(members, worker, to_us(until), next_due_at))
                 size += len(members)
                 next_at = min(next_at, *(max(to_us(until), to_us(one.entry.due_at)) for one in deliveries[-1]))
-            if next_at <= now and len(deliveries) < limit:
+            if next_at <= now and len(found) >= room:
                 waiting.add(domain)
                 next_at = now + _PARKED_US
+            elif next_at <= now:
+                is_more = True
             # Not before now, also when the next one was due long ago: the others come first.
             self._heads.set(domain, max(next_at, now) if next_at < _NEVER_US else None)
-        return Begun(tuple(deliveries), frozenset(waiting), is_more=len(deliveries) >= limit)
+        return Begun(tuple(deliveries), frozenset(waiting), is_more=is_more or len(deliveries) >= limit)
 
     def settle(
         self,
