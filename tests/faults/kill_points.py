@@ -210,7 +210,7 @@ POINTS: Final = (
         f"{_CALLER}._start_some",
         f"{_CALLER}._start_some.<locals>.lease",
         counts=_has_result,
-        hits=(1, 3, 7),
+        hits=(1, 2, 4),
     ),
     Point("webhook call settled", f"{_SETTLER}._commit", f"{_SETTLER}._commit.<locals>.unit"),
     Point(
