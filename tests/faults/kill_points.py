@@ -25,6 +25,11 @@ def _has_result(unit: Callable[..., Any], result: Any) -> bool:
     return bool(first.deliveries if isinstance(first, Begun) else first)
 
 
+def _begins_calls(unit: Callable[..., Any], result: Any) -> bool:
+    """What is leased and postponed at once, because it waits for an earlier call, does not begin."""
+    return bool(result[1])
+
+
 def _has_count(unit: Callable[..., Any], result: Any) -> bool:
     return bool(result[0])
 
@@ -209,7 +214,7 @@ POINTS: Final = (
         "webhook call begun",
         f"{_CALLER}._start_some",
         f"{_CALLER}._start_some.<locals>.lease",
-        counts=_has_result,
+        counts=_begins_calls,
         hits=(1, 2, 4),
     ),
     Point("webhook call settled", f"{_SETTLER}._commit", f"{_SETTLER}._commit.<locals>.unit"),
