@@ -166,8 +166,9 @@ def backlog(seconds: int) -> list[Measured]:
     rows = []
     for entries in (20_000, 1_000_000):
         with end_to_end.sink(0) as hops, mailcrane(deliver=True, transport="mx", backlog=entries) as ours:
-            taken, began = hops.read()[0], time.monotonic()
-            end_to_end.wait_for(hops, taken + 1)
+            started = time.monotonic()
+            end_to_end.wait_for(hops, 1)
+            first_seconds = time.monotonic() - started
 
             def run(hops: end_to_end.Sink = hops, entries: int = entries) -> dict[str, float]:
                 first, began = hops.read()[0], time.monotonic()
@@ -177,9 +178,9 @@ def backlog(seconds: int) -> list[Measured]:
                 return {"rate": count / took, "count": count}
 
             row = measure(ours.relay, f"backlog of {entries:,}, 50 domains", "msg/s", run, 1)
-            row.extra |= {"mib": round(resident_mib(ours.relay.pid))}
+            row.extra |= {"mib": round(resident_mib(ours.relay.pid)), "first_seconds": round(first_seconds, 1)}
             rows.append(row)
-            print(f"  the first arrived {time.monotonic() - began - 6 * seconds:.1f} s after the start", flush=True)
+            print(f"  {row.extra}", flush=True)
     return rows
 
 
