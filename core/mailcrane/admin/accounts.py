@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Annotated
 
 import msgspec
-import trio
 from msgspec import Meta, Struct
 
 from mailcrane.admin.administration import Administration, Consequence
@@ -157,7 +156,7 @@ def _account_named(configuration: Configuration, name: str) -> str:
 async def _make_credentials(administration: Administration, password: Secret) -> Credentials:
     legacy = administration.static.auth.legacy
     try:
-        return await trio.to_thread.run_sync(lambda: make_credentials(password.reveal(), version=0, legacy=legacy))
+        return await administration.in_thread(lambda: make_credentials(password.reveal(), version=0, legacy=legacy))
     except PasswordRefused as error:
         raise AdminError("bad_value", str(error)) from None
 

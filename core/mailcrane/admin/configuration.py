@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Annotated
 
-import trio
 from msgspec import Meta, Struct
 
 from mailcrane.admin.administration import Administration
@@ -59,19 +58,19 @@ class ApplyConfiguration(Struct, frozen=True, forbid_unknown_fields=True):
 async def export_configuration(administration: Administration, request: ExportConfiguration) -> Exported:
     """Return the configuration in its declarative form."""
     configuration = await administration.configuration()
-    toml = await trio.to_thread.run_sync(declarative.dump, configuration)
+    toml = await administration.in_thread(lambda: declarative.dump(configuration))
     return Exported(configuration.version, Secret(toml))
 
 
 async def diff_configuration(administration: Administration, request: DiffConfiguration) -> Difference:
     """Return what applying would change; nothing is changed."""
     old = await administration.configuration()
-    return Difference(old.version, await trio.to_thread.run_sync(_lines, administration, old, request.toml))
+    return Difference(old.version, await administration.in_thread(lambda: _lines(administration, old, request.toml)))
 
 
 async def apply_configuration(administration: Administration, request: ApplyConfiguration) -> Difference:
     """Replace the configuration; accounts that are not in it any more are removed with their data."""
-    new = await trio.to_thread.run_sync(declarative.parse, request.toml.reveal())
+    new = await administration.in_thread(lambda: declarative.parse(request.toml.reveal()))
     expected = request.expected_version if request.expected_version is not None else new.version or None
     before: list[Configuration] = []
 

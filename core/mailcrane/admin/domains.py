@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Annotated
 
 import msgspec
-import trio
 from msgspec import Meta, Struct
 
 from mailcrane.admin.administration import Administration
@@ -75,7 +74,7 @@ async def add_domain(administration: Administration, request: AddDomain) -> Doma
         raise AdminError("bad_value", f'"{request.name}" is not a domain: {error}') from None
     _check_is_new(await administration.configuration(), name)
     year = (await administration.store.read(lambda transaction: transaction.now)).year
-    keys = await trio.to_thread.run_sync(_new_keys, name, year)
+    keys = await administration.in_thread(lambda: _new_keys(name, year))
 
     def edit(configuration: Configuration) -> Configuration:
         _check_is_new(configuration, name)
@@ -86,7 +85,7 @@ async def add_domain(administration: Administration, request: AddDomain) -> Doma
         )
 
     changed = await administration.change("domain_add", edit)
-    records = await trio.to_thread.run_sync(lambda: tuple(_record(key) for key in keys))
+    records = await administration.in_thread(lambda: tuple(_record(key) for key in keys))
     return DomainAdded(changed.version, records)
 
 

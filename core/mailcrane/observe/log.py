@@ -138,7 +138,7 @@ def get_levels() -> dict[str, str]:
     """Return the levels that are set, by package, the root of ours first."""
     found: dict[str, str] = {}
     for name, logger in sorted(logging.root.manager.loggerDict.items(), key=lambda item: (item[0] != ROOT, item[0])):
-        if isinstance(logger, logging.Logger) and logger.level != logging.NOTSET:
+        if name.partition(".")[0] == ROOT and isinstance(logger, logging.Logger) and logger.level != logging.NOTSET:
             found[name] = logging.getLevelName(logger.level).lower()
     return found
 

@@ -108,6 +108,7 @@ class Server:
         self.host = host
         self.clock = clock
         self.health = Health(clock)
+        self._is_inline = is_inline
         self._directory = Directory(configuration, hostname=static.hostname)
         hooks = host.hooks
         self._event_types = registered_event_types(hooks)
@@ -212,6 +213,7 @@ class Server:
             scheduler=self.scheduler,
             dispatcher=self._dispatcher,
             poster=self._poster,
+            is_inline=self._is_inline,
         )
 
     async def run(
