@@ -219,8 +219,8 @@ class QueueRepository:
         deliveries: builtins.list[tuple[Leased, ...]] = []
         waiting: set[str] = set()
         size, is_more = 0, False
-        share = max(1, limit // max(1, self._heads.count_due(now, limit)))
-        for domain in self._heads.due(now, (), limit):
+        in_turn = self._heads.count_due(now, limit)
+        for number, domain in enumerate(self._heads.due(now, (), limit)):
             if len(deliveries) >= limit or size >= _MOST_BEGUN:
                 return Begun(tuple(deliveries), frozenset(waiting), is_more=True)
             alone_until = left_alone_until(domain)
@@ -232,7 +232,9 @@ class QueueRepository:
                 waiting.add(domain)
                 self._heads.set(domain, now + _PARKED_US)
                 continue
-            found, next_at = self._due(domain, min(room, share, limit - len(deliveries)), shares_delivery)
+            # What those before have left is shared out among those that are still to come.
+            share = -(-(limit - len(deliveries)) // max(1, in_turn - number))
+            found, next_at = self._due(domain, min(room, share), shares_delivery)
             for members in found:
                 deliveries.append(self._begin(members, worker, to_us(until), next_due_at))
                 size += len(members)

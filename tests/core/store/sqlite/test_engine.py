@@ -170,7 +170,7 @@ async def test_picking_what_is_due_does_not_depend_on_how_much_is_queued(
             transaction.configuration.replace(make.configuration, expected_version=0)
             content_id = make.content(transaction)
             transaction.queue.add(
-                [make.entry(transaction, content_id, f"u{number}@full.example") for number in range(entries)]
+                [make.entry(transaction, content_id, f"u{number}@busy.example") for number in range(entries)]
             )
             transaction.queue.add(
                 [make.entry(transaction, content_id, f"u{number}@fine.example") for number in range(20)]
@@ -185,7 +185,7 @@ async def test_picking_what_is_due_does_not_depend_on_how_much_is_queued(
             return 0
 
         def room_for(domain: str, begun: int) -> int:
-            return 0 if domain == "full.example" else 20
+            return 0 if domain == "busy.example" else 20
 
         def pick(transaction: Transaction) -> int:
             connection.set_progress_handler(count, 100)
